@@ -1,0 +1,305 @@
+"""Deep Q Learning with Keras and Gym: the agent of Keon Kim's post of 2017, learning, on today's packages.
+
+Read it beside the post. What departs from it says so where it stands; the README's "Departures" says why.
+"""
+import argparse
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends without a traceback
+os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1")
+stderr = os.dup(2)  # TensorFlow and Gym write here while they load, and no setting of theirs prevents it
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+try:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    from keras.layers import Dense
+    from matplotlib.figure import Figure
+    from PIL import Image
+    try:
+        import gymnasium as gym
+    except ImportError:
+        import gym  # the post's package, unmaintained since 2022
+finally:
+    os.dup2(stderr, 2)
+
+
+class DQNAgent:
+    """The agent of the post's "Putting It All Together".
+
+    env: a Gym environment with discrete actions 0 to n-1 and vectors as observations; ValueError for any other.
+    A state is an array of shape (1, length of an observation), as in the post.
+    """
+
+    def __init__(self, env):
+        if type(env.action_space).__name__ != "Discrete" or len(env.observation_space.shape or ()) != 1:
+            raise ValueError("DQNAgent expects discrete actions and vectors as observations, "
+                             f"got {env.action_space} and {env.observation_space}")
+        self.env = env
+        self.memory = []
+        self.gamma = 0.99  # decay rate; post: 0.9, see README "Departures"
+        self.epsilon = 1  # exploration
+        self.epsilon_decay = .98  # post: .995, see README "Departures"
+        self.epsilon_min = 0.1
+        self.learning_rate = 0.001  # post: 0.0001, see README "Departures"
+        self.minibatches = 128  # in a replay; post: 32 samples, one by one, see README "Departures"
+        self._build_model()
+
+    def _build_model(self):
+        """Make the network: a state in, the value of each action out ("Implementing Simple Neural Network")."""
+        model = keras.Sequential()
+        model.add(keras.Input(shape=self.env.observation_space.shape))
+        model.add(Dense(128, activation='tanh'))
+        model.add(Dense(128, activation='tanh'))
+        model.add(Dense(128, activation='tanh'))
+        model.add(Dense(int(self.env.action_space.n), activation='linear'))
+        model.compile(loss='mse', optimizer=keras.optimizers.RMSprop(learning_rate=self.learning_rate))
+        model.optimizer.build(model.trainable_variables)  # here, because inside fit it would cost a second trace
+        self.model = model
+        self._copy_weights()
+        self.fit = tf.function(self._fit, jit_compile=True)  # a replay in 20 ms, where model.fit takes 250
+
+    def _fit(self, states, actions, targets):
+        """model.fit on one minibatch after another: arrays of shape (minibatches, batch), the states' with (..., 4)."""
+        for i in tf.range(len(states)):
+            # target_f is the network's own answer, but for the action that was taken
+            taken = tf.one_hot(actions[i], self.model.output_shape[1]) == 1
+            target_f = tf.where(taken, targets[i][:, None], self.model(states[i]))
+            self.model.train_step((states[i], target_f))
+
+    def predict(self, states):
+        """model.predict, (n, observation) -> (n, actions), in NumPy: 0.01 ms a state, where Keras takes 60."""
+        for kernel, bias in zip(self.weights[:-2:2], self.weights[1:-2:2]):
+            states = np.tanh(states @ kernel + bias)
+        return states @ self.weights[-2] + self.weights[-1]
+
+    def _copy_weights(self):
+        """Copy the model's weights for predict; FloatingPointError if there are NaN or infinite ones among them."""
+        self.weights = self.model.get_weights()
+        if not all(np.isfinite(weight).all() for weight in self.weights):
+            raise FloatingPointError("the network has diverged: its weights are not finite numbers")
+
+    def remember(self, state, action, reward, next_state, done):
+        """Append a transition to the memory ("Remember"); done: next_state is final, nothing can follow."""
+        self.memory.append((state, action, reward, next_state, done))
+
+    def act(self, state):
+        """Return a random action with probability epsilon, else the best ("How The Agent Decides to Act")."""
+        if np.random.rand() <= self.epsilon:
+            return self.env.action_space.sample()
+        act_values = self.predict(state)
+        return np.argmax(act_values[0])  # returns action
+
+    def replay(self, batch_size):
+        """Train on random minibatches of `batch_size` transitions, then explore a little less ("Replay").
+
+        All targets come from the network as it is at the start, in the part of the frozen target network of
+        "Human-level Control Through Deep Reinforcement Learning" (Mnih et al., 2015).
+        """
+        if not self.memory:
+            return
+        batches = np.random.choice(len(self.memory), self.minibatches * batch_size)
+        state, action, reward, next_state, done = zip(*(self.memory[i] for i in batches))
+        # the reward and, if not done, the discounted future reward
+        future = np.amax(self.predict(np.concatenate(next_state)), axis=1)
+        target = np.where(done, reward, reward + self.gamma * future)
+        shape = self.minibatches, batch_size
+        self.fit(np.reshape(state, (*shape, -1)), np.reshape(action, shape), np.float32(target.reshape(shape)))
+        self._copy_weights()
+        self.epsilon = max(self.epsilon_min, self.epsilon * self.epsilon_decay)
+
+    def load(self, name):
+        """Take the network's weights from the file `name`; OSError, saying why, where that can't be done."""
+        try:
+            open(name, "rb").close()  # a missing file or a folder: Python's words are plainer than HDF5's
+            self.model.load_weights(name)
+            self._copy_weights()
+        except Exception as error:
+            raise OSError(f"{name}: not weights of this network, by Keras 3: {str(error).splitlines()[0]}") from None
+
+    def save(self, name):
+        """Write the network's weights to the file `name`, which ends in .weights.h5."""
+        write(name, self.model.save_weights)
+
+
+def write(name, save):
+    """Let save(path) write beside the file `name`, then move it there: at any moment, `name` is a whole file."""
+    path = Path(name).with_name(f"{os.getpid()}-{Path(name).name}")
+    try:
+        save(path)
+        os.replace(path, name)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def play(agent, envs, look=lambda: None):
+    """Play a greedy game in each of `envs`, all at one pace, with look() after each frame; return the scores."""
+    states = np.stack([env.reset()[0] for env in envs])
+    scores = np.zeros(len(envs), int)
+    playing = list(range(len(envs)))
+    while playing:
+        actions = np.argmax(agent.predict(states[playing]), axis=1)
+        for i, action in zip(playing.copy(), actions):
+            states[i], _, terminated, truncated, _ = envs[i].step(action)
+            scores[i] += 1
+            if terminated or truncated:
+                playing.remove(i)
+        look()
+    return scores
+
+
+def watch(agent, env, episodes, gif=None):
+    """Play greedily and print the scores: in env's window, or as frames into the file `gif`."""
+    import pygame  # Gym draws with it
+    frames = []
+
+    def look():
+        if pygame.event.get(pygame.QUIT):  # the window was closed, or Ctrl-C, which SDL takes for the same
+            sys.exit()
+        if gif:
+            frame = Image.fromarray(env.render())
+            frames.append(frame.quantize(16, palette=frames[0] if frames else None, dither=0))
+
+    for e in range(episodes):
+        print("episode: {}/{}, score: {}".format(e, episodes, play(agent, [env], look)[0]))
+    if gif:
+        write(gif, lambda path: frames[0].save(path, save_all=True, append_images=frames[1:], duration=20, loop=0))
+
+
+def plot(scores, epsilons, name):
+    """Draw the learning curve into the picture `name`."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    left = figure.subplots()
+    left.plot(scores, ".", label="score of a game")
+    left.plot([np.mean(scores[max(0, e - 19):e + 1]) for e in range(len(scores))], label="mean of the last 20")
+    left.set(xlabel="game", ylabel="score (frames survived)", ylim=0)
+    right = left.twinx()
+    right.plot(epsilons, "C2--", label="epsilon")
+    right.set(ylabel="epsilon (share of random actions)", ylim=(0, 1.05))
+    figure.legend(loc="outside upper center", ncols=3)
+    write(name, figure.savefig)
+
+
+def options():
+    """Parse the command line; a wrong one ends the program with exit code 2."""
+    parser = argparse.ArgumentParser(usage="python dqn.py [options]", description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    option = parser.add_argument
+    option("--watch", action="store_true", help="play in a window with the saved weights, don't train")
+    option("--gif", type=Path, metavar="FILE", help="with --watch: play one game, as an animation, not in a window")
+    option("--render", action="store_true", help="show the games of the training in a window")
+    option("--env", choices=["CartPole-v0", "CartPole-v1"], default="CartPole-v1", help="the game")
+    option("--episodes", type=int, metavar="N", default=1000, help="how many games to play at most")
+    option("--seed", type=int, metavar="N", default=0, help="what the random numbers start from")
+    option("--weights", type=Path, metavar="FILE", default=Path(__file__).parent / "save/cartpole-dqn.weights.h5",
+           help="where the weights are kept, a name ending in .weights.h5")
+    args = parser.parse_args()
+    if args.episodes < 1 or not 0 <= args.seed < 2 ** 32:
+        parser.error("--episodes must be 1 or more, --seed from 0 to 4294967295")
+    if args.weights.is_dir() or not args.weights.name.endswith(".weights.h5"):
+        parser.error(f"--weights {args.weights}: must be a file in Keras 3's format, named ....weights.h5")
+    if args.gif and (not args.watch or args.gif.is_dir() or args.gif.suffix != ".gif"):
+        parser.error(f"--gif {args.gif}: must be a file named ....gif, and goes with --watch")
+    return args
+
+
+def explain(kind, error, trace):
+    """sys.excepthook: one line for what the user can mend (a file, the screen), the traceback for a bug."""
+    if issubclass(kind, (OSError, FloatingPointError)):
+        print(f"dqn.py: {error}", file=sys.stderr)
+        os._exit(1)  # without a last, loud attempt to write to a closed stdout (`| head`)
+    sys.__excepthook__(kind, error, trace)
+
+
+if __name__ == "__main__":
+    args = options()
+    sys.excepthook = explain
+    sys.stdout.reconfigure(line_buffering=True)
+    warnings.simplefilter("ignore")  # CartPole-v0 is out of date, we know
+    tf.config.set_visible_devices([], "GPU")  # a seed means the same with one and without
+    keras.utils.set_random_seed(args.seed)
+
+    # initialize gym environment and the agent
+    env = gym.make(args.env, render_mode="rgb_array" if args.gif else "human" if args.watch or args.render else None,
+                   disable_env_checker=True)  # the old gym's checker fails under NumPy 2
+    agent = DQNAgent(env)
+    if env.render_mode == "human":
+        import pygame
+        os.environ.setdefault("XDG_RUNTIME_DIR", "/tmp")  # SDL complains where there is none
+        pygame.display.init()
+        if pygame.display.get_driver() == "offscreen":
+            raise OSError("no screen to open a window on: try --watch --gif FILE")
+    output = args.gif if args.watch else args.weights
+    if not args.watch:
+        os.makedirs(output.parent, exist_ok=True)
+    if output and not os.access(f"{output.parent}/", os.W_OK):  # said before the work is done, not after
+        raise OSError(f"{output}: cannot be written, {output.parent} is not a folder open to us for writing")
+    if args.watch:
+        agent.load(args.weights)
+        sys.exit(watch(agent, env, 1 if args.gif else args.episodes, args.gif))
+
+    limit = 500  # frames; of CartPole-v0 too, whose own games end at 200: what solves one game solves the other
+    games = [gym.make(args.env, max_episode_steps=limit, disable_env_checker=True) for _ in range(100)]
+    for i, game in enumerate([env, *games]):
+        game.reset(seed=args.seed + i)
+    env.action_space.seed(args.seed)
+    signals, scores, epsilons = [], [], []
+    for number in signal.SIGINT, signal.SIGTERM:
+        signal.signal(number, lambda number, frame: signals.append(number))
+    best, weights = play(agent, games[:10]).mean(), agent.weights
+
+    # Iterate the game
+    for e in range(args.episodes):
+        # reset state in the beginning of each game
+        state, _ = env.reset()
+        state = np.reshape(state, [1, -1])
+        # time_t represents each frame of the game: the more of them the pole is kept upright, the more score
+        for time_t in range(5000):
+            # Decide action
+            action = agent.act(state)
+            # Advance the game to the next frame based on the action
+            next_state, reward, terminated, truncated, _ = env.step(action)
+            next_state = np.reshape(next_state, [1, -1])
+            # reward the agent 1 for every frame it lived, and punish -100 for dying; post: and for the time limit
+            reward = -100 if terminated else reward
+            # Remember the previous state, action, reward, and done
+            agent.remember(state, action, reward, next_state, terminated)
+            # make next_state the new current state for the next frame
+            state = next_state
+            # done becomes True when the game ends: the pole has dropped, or time is up
+            done = terminated or truncated
+            if done or signals:
+                break
+        if signals:
+            break
+        # print the score; post: one frame fewer
+        print("episode: {}/{}, score: {}, epsilon: {:.2f}".format(e, args.episodes, time_t + 1, agent.epsilon))
+        scores.append(time_t + 1)
+        epsilons.append(agent.epsilon)
+        # train the agent with the experience of the episode
+        agent.replay(32)
+        # every 5 games, play without exploring: 10 games, and if all are perfect, 100
+        if e % 5 == 0:
+            marks = play(agent, games[:10])
+            if marks.min() == limit:
+                marks = play(agent, games)
+            if marks.mean() > best:
+                best, weights = marks.mean(), agent.weights
+            if best == limit:
+                break
+
+    solved, name = best == limit, str(args.weights).removesuffix(".weights.h5")
+    if not solved:
+        name += f".best-{int(best)}"  # a solution saved by an earlier run stays
+    agent.model.set_weights(weights)
+    agent.save(f"{name}.weights.h5")
+    plot(scores, epsilons, f"{name}.png")
+    print(f"solved: 100 of 100 games without exploring lasted {limit} frames" if solved else
+          f"{'stopped' if signals else 'not solved'}: mean score without exploring {best:.1f}",
+          f"after {len(scores)} games, weights in {name}.weights.h5", file=sys.stdout if solved else sys.stderr)
+    sys.exit(128 + signals[0] if signals else int(not solved))
