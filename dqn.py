@@ -42,9 +42,9 @@ class DQNAgent:
     """
 
     def __init__(self, env):
-        if type(env.action_space).__name__ != "Discrete" or len(env.observation_space.shape or ()) != 1:
-            raise ValueError("DQNAgent expects discrete actions and vectors as observations, "
-                             f"got {env.action_space} and {env.observation_space}")
+        actions, observations = env.action_space, env.observation_space
+        if type(actions).__name__ != "Discrete" or actions.start != 0 or len(observations.shape or ()) != 1:
+            raise ValueError(f"DQNAgent expects discrete actions from 0 and a vector, got {actions} and {observations}")
         self.env = env
         self.memory = []
         self.gamma = 0.99  # decay rate; post: 0.9, see README "Departures"
@@ -64,21 +64,16 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(int(self.env.action_space.n), activation='linear'))
         model.compile(loss='mse', optimizer=keras.optimizers.RMSprop(learning_rate=self.learning_rate))
-        model.optimizer.build(model.trainable_variables)  # here, because inside fit it would cost a second trace
+        model.optimizer.build(model.trainable_variables)  # here: left to the compiled replay, it would cost a second trace
         self.model = model
         self._copy_weights()
-        self.fit = tf.function(self._fit, jit_compile=True)  # a replay in 20 ms, where model.fit takes 250
-
-    def _fit(self, states, actions, targets):
-        """model.fit on minibatches: states (minibatches, batch, observation), actions and targets (minibatches, batch)."""
-        for i in tf.range(len(states)):
-            # target_f is the network's own answer, but for the action that was taken
-            taken = tf.one_hot(actions[i], self.model.output_shape[1]) == 1
-            target_f = tf.where(taken, targets[i][:, None], self.model(states[i]))
-            self.model.train_step((states[i], target_f))
+        self._compiled_replay = tf.function(self._replay, jit_compile=True)  # @CALLS@
 
     def predict(self, states):
-        """model.predict, (n, observation) -> (n, actions), in NumPy: 0.01 ms a state, where Keras takes 60."""
+        """model.predict, (n, observation) -> (n, actions), in NumPy: 0.01 ms a state, where Keras takes 60.
+
+        It uses the weights as the latest _build_model, replay or load left them.
+        """
         for kernel, bias in zip(self.weights[:-2:2], self.weights[1:-2:2]):
             states = np.tanh(states @ kernel + bias)
         return states @ self.weights[-2] + self.weights[-1]
@@ -101,31 +96,40 @@ class DQNAgent:
         return np.argmax(act_values[0])  # returns action
 
     def replay(self, batch_size):
-        """Train on random minibatches of `batch_size` transitions, then explore a little less ("Replay").
-
-        All targets come from the network as it is at the start, in the part of the frozen target network of
-        "Human-level Control Through Deep Reinforcement Learning" (Mnih et al., 2015).
-        """
+        """Train on random minibatches of `batch_size` memories, then explore a little less ("Replay")."""
         if not self.memory:
             return
-        batches = np.random.choice(len(self.memory), self.minibatches * batch_size)
-        state, action, reward, next_state, done = zip(*(self.memory[i] for i in batches))
-        # the reward and, if not done, the discounted future reward
-        future = np.amax(self.predict(np.concatenate(next_state)), axis=1)
-        target = np.where(done, reward, reward + self.gamma * future)
         shape = self.minibatches, batch_size
-        self.fit(np.reshape(state, (*shape, -1)), np.reshape(action, shape), np.float32(target.reshape(shape)))
+        batches = np.random.choice(len(self.memory), shape)
+        state, action, reward, next_state, done = zip(*(self.memory[i] for i in batches.flat))
+        self._compiled_replay(np.reshape(state, (*shape, -1)), np.reshape(action, shape),
+                              np.reshape(reward, shape).astype("float32"), np.reshape(next_state, (*shape, -1)),
+                              np.reshape(done, shape), self.gamma)
         self._copy_weights()
         self.epsilon = max(self.epsilon_min, self.epsilon * self.epsilon_decay)
 
+    def _replay(self, states, actions, rewards, next_states, dones, gamma):
+        """The loop of the post's replay, over arrays (minibatches, batch_size), for states (..., observation)."""
+        for i in tf.range(len(states)):
+            # the reward and, if not done, the discounted future reward
+            future = gamma * tf.reduce_max(self.model(next_states[i]), axis=1)
+            target = tf.where(dones[i], rewards[i], rewards[i] + future)
+            # target_f is the network's own answer, but for the action that was taken
+            target_f = self.model(states[i])
+            target_f = tf.where(tf.one_hot(actions[i], target_f.shape[1]) == 1, target[:, None], target_f)
+            # Train the Neural Net with the state and target_f
+            self.model.train_step((states[i], target_f))
+
     def load(self, name):
-        """Take the network's weights from the file `name`; OSError, saying why, where that can't be done."""
+        """Take the network's weights from the file `name`; OSError, and the agent as it was, if that can't be done."""
+        weights = self.weights
+        open(name, "rb").close()  # a missing file or a folder: Python's words are plainer than HDF5's
         try:
-            open(name, "rb").close()  # a missing file or a folder: Python's words are plainer than HDF5's
             self.model.load_weights(name)
             self._copy_weights()
         except Exception as error:
-            reason = str(error).splitlines()[0].partition(". ")[0]
+            self.model.set_weights(weights)
+            self.weights, reason = weights, str(error).partition("\n")[0]
             raise OSError(f"{name}: not this network's weights in Keras 3's format: {reason}") from None
 
     def save(self, name):
@@ -135,12 +139,10 @@ class DQNAgent:
 
 def write(name, save):
     """Let save(path) write beside the file `name`, then move it there: at any moment, `name` is a whole file."""
-    path = Path(name).with_name(f"{os.getpid()}-{Path(name).name}")
-    try:
+    with tempfile.TemporaryDirectory(dir=Path(name).parent) as folder:
+        path = Path(folder) / Path(name).name
         save(path)
         os.replace(path, name)
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def play(agent, envs, look=lambda: None):
@@ -166,8 +168,7 @@ def watch(agent, env, episodes, gif=None):
 
     def look():
         if gif:
-            frame = Image.fromarray(env.render())
-            frames.append(frame.quantize(16, palette=frames[0] if frames else None, dither=0))
+            frames.append(Image.fromarray(env.render()).convert("P", dither=0))
         if pygame.event.get(pygame.QUIT):  # the window was closed, or Ctrl-C, which SDL takes for the same
             sys.exit()
 
@@ -216,15 +217,15 @@ def options():
 
 def explain(kind, error, trace):
     """sys.excepthook: one line for what the user can mend (a file, the screen), the traceback for a bug."""
-    if issubclass(kind, (OSError, FloatingPointError)):
+    if issubclass(kind, (OSError, FloatingPointError)) or kind.__module__ == "pygame":
         print(f"dqn.py: {error}", file=sys.stderr)
         os._exit(1)  # without a last, loud attempt to write to a closed stdout (`| head`)
     sys.__excepthook__(kind, error, trace)
 
 
 if __name__ == "__main__":
-    args = options()
     sys.excepthook = explain
+    args = options()
     sys.stdout.reconfigure(line_buffering=True)
     warnings.simplefilter("ignore")  # CartPole-v0 is out of date, we know
     tf.config.set_visible_devices([], "GPU")  # a seed means the same with one and without

@@ -1,6 +1,7 @@
 """The README's figures: how fast dqn.py learns, how surely, and what each departure from the post buys.
 
     python tests/benchmark.py seeds       20 seeds: solved or not, games, frames, seconds, fresh games played
+    python tests/benchmark.py shipped     the weights in save/
     python tests/benchmark.py peer        seconds, alternately with Stable-Baselines3's tuned DQN
     python tests/benchmark.py ablation    one departure undone at a time, and all of them
     python tests/benchmark.py soak        3,000 games without the stop: memory and time per replay
@@ -8,7 +9,7 @@
     python tests/benchmark.py phases      how the games of the training end
     python tests/benchmark.py pictures    the pictures in save/
 
-All but `calls` run the script itself, in a temporary folder; where it has to differ, a copy with a few places edited.
+All but `shipped` and `calls` run the script itself, in a temporary folder; where it has to differ, a copy with a few places edited.
 """
 import argparse
 import ast
@@ -29,25 +30,22 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = (ROOT / "dqn.py").read_text()
-FIT = "self.fit(np.reshape(state, (*shape, -1)), np.reshape(action, shape), np.float32(target.reshape(shape)))"
 UNDO = {  # departure -> the edits that undo it
     "learning rate": [("self.learning_rate = 0.003 ", "self.learning_rate = 0.0001 ")],
     "gamma": [("self.gamma = 0.99 ", "self.gamma = 0.9 ")],
     "epsilon decay": [("self.epsilon_decay = .98 ", "self.epsilon_decay = .995 ")],
     "32 minibatches, not single samples": [("agent.replay(32)", "agent.replay(1)")],
     "32 minibatches, not one": [("self.minibatches = 32 ", "self.minibatches = 1 ")],
-    "moving targets": [
-        (FIT, FIT.replace("np.float32(target.reshape(shape))", "np.float32(np.reshape(reward, shape)), "
-                          "np.reshape(next_state, (*shape, -1)), np.reshape(done, shape)")),
-        ("def _fit(self, states, actions, targets):", "def _fit(self, states, actions, rewards, next_states, dones):"),
-        ("targets[i][:, None]", "tf.where(dones[i], rewards[i], rewards[i] + self.gamma * "
-                                "tf.reduce_max(self.model(next_states[i]), axis=1))[:, None]")],
+    "targets from the network as it changes": [  # the post's way, and ours: this row freezes them instead
+        ("        for i in tf.range(len(states)):\n", "        frozen = tf.reshape(self.model(tf.reshape(next_states, "
+         "(-1, next_states.shape[2]))), (*actions.shape, -1))\n        for i in tf.range(len(states)):\n"),
+        ("self.model(next_states[i])", "frozen[i]")],
     "time limit is death": [("-100 if terminated else", "-100 if terminated or truncated else"),
                             ("next_state, terminated)", "next_state, terminated or truncated)")],
 }
-ABLATION = [("nothing", []), *([undone] * 2 for undone in UNDO),
+ABLATION = [("nothing", []), *((undone, [undone]) for undone in UNDO),
             ("everything", ["learning rate", "gamma", "epsilon decay", "32 minibatches, not single samples",
-                            "moving targets", "time limit is death"])]
+                            "time limit is death"])]
 DUMP = ("    agent.save(", "    import pickle; pickle.dump((agent.memory, scores), open('dump', 'wb'))\n    agent.save(")
 
 
@@ -59,16 +57,16 @@ def edited(*changes):
     return script
 
 
-def train(seed, script=SCRIPT, folder=None, args=()):
-    """Run the script in a folder; returns its folder, solved, the scores of its games, seconds, its last words."""
-    folder = Path(folder or tempfile.mkdtemp())
+def train(seed, script=SCRIPT, args=()):
+    """Run the script in a folder; returns the folder, whether it solved the game, the scores of its games, seconds."""
+    folder = Path(tempfile.mkdtemp())
     (folder / "dqn.py").write_text(script)
     began = time.monotonic()
     process = subprocess.run([sys.executable, "dqn.py", "--seed", str(seed), *args], cwd=folder, capture_output=True, text=True)
     seconds = time.monotonic() - began
     assert process.returncode in (0, 1) and "Traceback" not in process.stderr, process.stderr
     scores = [int(score) for score in re.findall(r"score: (\d+)", process.stdout)]
-    return folder, process.returncode == 0, scores, seconds, process.stdout.splitlines()[-1] + process.stderr
+    return folder, process.returncode == 0, scores, seconds
 
 
 def middle(values, digits=0):
@@ -82,26 +80,27 @@ def table(*rows):
             print("|", " | ".join("---" for _ in row), "|")
 
 
-def seeds(options):
+def fresh(weights, games, limit, name="CartPole-v1"):
+    """Scores of games without exploring that no training has seen, with the weights in a file."""
     sys.path.insert(0, str(ROOT))
     import dqn
-
-    def fresh(agent, name, games, limit):
-        envs = [dqn.gym.make(name, max_episode_steps=limit, disable_env_checker=True) for _ in range(games)]
-        for i, env in enumerate(envs):
-            env.reset(seed=10 ** 6 + i)
-        return dqn.play(agent, envs)
-
-    rows = []
     dqn.warnings.simplefilter("ignore")
+    envs = [dqn.gym.make(name, max_episode_steps=limit, disable_env_checker=True) for _ in range(games)]
+    for i, env in enumerate(envs):
+        env.reset(seed=10 ** 6 + i)
+    agent = dqn.DQNAgent(envs[0])
+    agent.load(weights)
+    return dqn.play(agent, envs)
+
+
+def seeds(options):
+    rows = []
     table(["seed", "solved", "games", "frames", "seconds", "v0: mean, worst of 100", "v1: mean, worst of 100",
            "5,000 frames: mean, perfect of 20"])
-    for seed in options.seeds:
-        folder, solved, scores, seconds, words = train(seed)
-        agent = dqn.DQNAgent(dqn.gym.make("CartPole-v1"))
-        agent.load(next(folder.glob("save/*.weights.h5")))
-        v0, v1 = fresh(agent, "CartPole-v0", 100, 200), fresh(agent, "CartPole-v1", 100, 500)
-        long = fresh(agent, "CartPole-v1", 20, 5000)
+    for seed in options.seeds or range(20):
+        folder, solved, scores, seconds = train(seed)
+        weights = next(folder.glob("save/*.weights.h5"))
+        v0, v1, long = fresh(weights, 100, 200, "CartPole-v0"), fresh(weights, 100, 500), fresh(weights, 20, 5000)
         rows.append((solved, len(scores), sum(scores), seconds, v1.mean(), (long == 5000).all()))
         print(f"| {seed} | {'yes' if solved else 'no'} | {len(scores)} | {sum(scores)} | {seconds:.1f} | {v0.mean():.1f}, "
               f"{v0.min()} | {v1.mean():.1f}, {v1.min()} | {long.mean():.0f}, {(long == 5000).sum()} |", flush=True)
@@ -110,6 +109,13 @@ def seeds(options):
     print(f"\n{sum(solved)} of {len(rows)} seeds solved; games {middle(games)}, frames {middle(frames)}, seconds "
           f"{middle(seconds, 1)}; {sum(mean >= 495 for mean in means)} with a mean of 495 or more over 100 fresh games, "
           f"{sum(kept)} kept the pole up for 5,000 frames in all of 20 games")
+
+
+def shipped(options):
+    weights = ROOT / "save/cartpole-dqn.weights.h5"
+    scores, long = fresh(weights, 1000, 500), fresh(weights, 100, 5000)
+    print(f"1,000 games: mean {scores.mean():.1f}, worst {scores.min()}; with a limit of 5,000 frames: "
+          f"{(long == 5000).sum()} of 100 games last to the end, worst {long.min()}")
 
 
 PEER = '''
@@ -152,8 +158,8 @@ def peer(options):
     play, = (ast.get_source_segment(SCRIPT, node) for node in ast.parse(SCRIPT).body if getattr(node, "name", "") == "play")
     ours, theirs, imports = [], [], []
     table(["seed", "dqn.py: seconds", "Stable-Baselines3: seconds", "import tensorflow: seconds"])
-    for seed in options.seeds[:5]:
-        folder, solved, scores, seconds, words = train(seed)
+    for seed in options.seeds or range(5):
+        folder, solved, scores, seconds = train(seed)
         assert solved
         ours.append(seconds)
         began = time.monotonic()
@@ -170,16 +176,17 @@ def peer(options):
 
 
 def ablation(options):
-    table(["undone", "seeds solved", "games, median (range)", "mean score of the last 50 training games, median",
-           "best mean without exploring, median"])
+    table(["undone", "seeds solved", "games until solved, median (range)", "mean score of training games 51 to 100",
+           "of the last 50", "100 fresh games of the best network"])
     for name, undone in ABLATION:
-        script = edited(*(change for each in ([undone] if isinstance(undone, str) else undone) for change in UNDO[each]))
+        script = edited(*(change for each in undone for change in UNDO[each]))
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            runs = list(pool.map(lambda seed: train(seed, script, args=["--episodes", "500"]), options.seeds[:5]))
-        games = [len(scores) for _, solved, scores, _, _ in runs if solved]
-        best = [500 if solved else float(re.search(r"exploring ([\d.]+)", words)[1]) for _, solved, _, _, words in runs]
+            runs = list(pool.map(lambda seed: train(seed, script, ["--episodes", "500"]), options.seeds or range(10)))
+        games = [len(scores) for _, solved, scores, _ in runs if solved]
+        best = [fresh(next(folder.glob("save/*.weights.h5")), 100, 500).mean() for folder, *_ in runs]
         print(f"| {name} | {len(games)} of {len(runs)} | {middle(games) if games else 'none'} | "
-              f"{middle([np.mean(scores[-50:]) for _, _, scores, _, _ in runs])} | {middle(best)} |", flush=True)
+              f"{middle([np.mean(scores[50:100] or 0) for _, _, scores, _ in runs])} | "
+              f"{middle([np.mean(scores[-50:]) for _, _, scores, _ in runs])} | {middle(best)} |", flush=True)
 
 
 def soak(options):
@@ -188,7 +195,7 @@ def soak(options):
         ("        agent.replay(32)\n", "        import time; began = time.monotonic()\n        agent.replay(32)\n"
          "        took.append(time.monotonic() - began)\n"
          "        if e + 1 in (100, 1000, 3000): print('soak', e + 1, len(agent.memory), 1000 * np.median(took[-100:]), "
-         "int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6, agent.fit.experimental_get_tracing_count())\n"),
+         "int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6, agent._compiled_replay.experimental_get_tracing_count())\n"),
         ("    # Iterate the game\n", "    took = []\n"))
     folder = Path(tempfile.mkdtemp())
     (folder / "dqn.py").write_text(script)
@@ -217,17 +224,24 @@ def calls(options):
         for state in np.float32(rng.normal(size=(count, 1, 4))):
             agent.remember(state, np.int64(rng.integers(2)), 1.0, state, False)
 
-    state, states = np.zeros((1, 4), "float32"), np.float32(rng.normal(size=(32, 32, 4)))
-    actions, targets = rng.integers(2, size=(32, 32)), np.float32(rng.normal(size=(32, 32)))
-    target_f = np.float32(rng.normal(size=(1024, 2)))
-    plain = dqn.tf.function(agent._fit)
+    state, states = np.zeros((1, 4), "float32"), np.float32(rng.normal(size=(2, 32, 32, 4)))
+    actions, rewards, dones = rng.integers(2, size=(32, 32)), np.float32(rng.normal(size=(32, 32))), np.zeros((32, 32), bool)
+    batch = states[0], actions, rewards, states[1], dones, 0.99
+    plain = dqn.tf.function(agent._replay)
+
+    def literal():
+        for state, action, reward, next_state in zip(states[0], actions, rewards, states[1]):
+            target_f = agent.model.predict_on_batch(state)
+            target_f[np.arange(32), action] = reward + 0.99 * agent.model.predict_on_batch(next_state).max(axis=1)
+            agent.model.train_on_batch(state, target_f)
+
     table(["call", "ms, median"],
-          ["one state: model.predict", ms(lambda: agent.model.predict(state, verbose=0), 20)],
-          ["one state: agent.predict", ms(lambda: agent.predict(state), 2000)],
-          ["32 minibatches of 32: model.fit", ms(lambda: agent.model.fit(
-              states.reshape(-1, 4), target_f, batch_size=32, verbose=0), 5)],
-          ["32 minibatches of 32: agent.fit without jit_compile", ms(lambda: plain(states, actions, targets), 20)],
-          ["32 minibatches of 32: agent.fit", ms(lambda: agent.fit(states, actions, targets), 20)])
+          ["the values of one state: model.predict", ms(lambda: agent.model.predict(state, verbose=0), 20)],
+          ["the values of one state: model.predict_on_batch", ms(lambda: agent.model.predict_on_batch(state), 200)],
+          ["the values of one state: agent.predict", ms(lambda: agent.predict(state), 2000)],
+          ["the loop of a replay: predict_on_batch and train_on_batch", ms(literal, 10)],
+          ["the loop of a replay: tf.function", ms(lambda: plain(*batch), 40)],
+          ["the loop of a replay: tf.function with jit_compile, as in dqn.py", ms(lambda: agent._compiled_replay(*batch), 40)])
     for count in 5_000, 495_000:
         remember(count)
         print(f"| agent.replay(32), {len(agent.memory):,} transitions in memory | {ms(lambda: agent.replay(32), 40)} |")
@@ -237,8 +251,8 @@ def phases(options):
     """Of the games of the training, how many ended because the pole fell, the cart left the track, or time was up."""
     table(["games", "pole fell", "cart left the track", "time was up", "mean score"])
     ends = []
-    for seed in options.seeds[:5]:
-        folder, solved, scores, seconds, words = train(seed, edited(DUMP))
+    for seed in options.seeds or range(5):
+        folder, solved, scores, seconds = train(seed, edited(DUMP))
         memory, scores = pickle.load(open(folder / "dump", "rb"))
         for game, (last, score) in enumerate(zip(np.cumsum(scores) - 1, scores)):
             state, done = memory[last][3][0], memory[last][4]
@@ -255,11 +269,11 @@ def pictures(options):
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     everything = [change for each in ABLATION[-1][1] for change in UNDO[each]]
-    for script, color, label in (edited(), "C0", "here"), (edited(*everything), "C3", "the post's settings"):
-        for i, seed in enumerate(options.seeds[:5]):
-            scores = train(seed, script, args=["--episodes", "500"])[2]
+    for script, color, label in (edited(), "C0", "dqn.py"), (edited(*everything), "C3", "the post's settings"):
+        for i, seed in enumerate(options.seeds or range(5)):
+            scores = train(seed, script, ["--episodes", "500"])[2]
             means = [np.mean(scores[max(0, game - 19):game + 1]) for game in range(len(scores))]
-            axes.plot(means, color=color, alpha=0.7, label=f"{label}, 5 seeds" if i == 0 else None)
+            axes.plot(means, color=color, alpha=0.7, label=f"{label}: 5 seeds, a dot where a run ended" if i == 0 else None)
             axes.plot(len(means) - 1, means[-1], "o", color=color)
     axes.set(xlabel="game", ylabel="score (frames survived),\nmean of the last 20 games", xlim=0, ylim=(0, 500))
     axes.legend()
@@ -274,8 +288,8 @@ def pictures(options):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {part.__name__: part for part in (seeds, peer, ablation, soak, calls, phases, pictures)}
+    parts = {part.__name__: part for part in (seeds, shipped, peer, ablation, soak, calls, phases, pictures)}
     parser.add_argument("part", choices=parts)
-    parser.add_argument("--seeds", type=int, nargs="+", default=range(20), help="default: 0 to 19; some parts take the first 5")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: 0 to 19 for seeds, 0 to 9 for ablation, else 0 to 4")
     options = parser.parse_args()
     parts[options.part](options)

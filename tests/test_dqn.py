@@ -4,6 +4,7 @@ Whatever the script does as a program is tested by running it as one, in a tempo
 the script to be a little different (a time limit of nine frames, a learning rate that explodes), it runs a copy
 with that one place edited: `edited` fails if the place is no longer there.
 """
+import ast
 import os
 import re
 import shutil
@@ -126,41 +127,42 @@ def test_replay_targets_are_the_posts_formula(agent):
     rng = np.random.default_rng(3)
     died = [transition(rng, done=True, reward=-100) for _ in range(20)]
     survived = [transition(rng) for _ in range(20)]  # what is remembered of a game cut off by the clock looks like this
-    for each in died + survived:
-        agent.remember(*each)
     literal = {}
-    for state, action, reward, next_state, done in agent.memory:
+    for state, action, reward, next_state, done in died + survived:
+        agent.remember(state, action, reward, next_state, done)
         target = reward
         if not done:
             target = reward + agent.gamma * np.amax(agent.model.predict(next_state, verbose=0)[0])
-        literal[state.tobytes()] = action, target
-    calls = []
-    agent.fit = lambda *args: calls.append(args)
+        target_f = agent.model.predict(state, verbose=0)
+        target_f[0][action] = target
+        literal[state.tobytes()] = target_f[0]
+    trained = []
+    agent.model.train_step = lambda data: trained.append([array.numpy() for array in data])  # the network stays as it is
+    agent._compiled_replay = agent._replay
     agent.replay(32)
-    (states, actions, targets), = calls
-    assert states.shape == (agent.minibatches, 32, 4) and actions.shape == targets.shape == states.shape[:2]
-    seen = set()
-    for state, action, target in zip(states.reshape(-1, 4), actions.ravel(), targets.ravel()):
-        seen.add(state.tobytes())
-        assert action == literal[state.tobytes()][0]
-        assert target == pytest.approx(literal[state.tobytes()][1], rel=1e-5, abs=1e-5)
+    assert [state.shape for state, _ in trained] == [(32, 4)] * agent.minibatches
+    seen = {state.tobytes() for states, _ in trained for state in states}
     assert len(seen) == 40
+    for states, targets in trained:
+        for state, target_f in zip(states, targets):
+            np.testing.assert_allclose(target_f, literal[state.tobytes()], rtol=1e-5, atol=1e-5)
 
 
-def test_fit_is_keras_own_training_minibatch_by_minibatch(agent):
+def test_the_compiled_replay_does_what_plain_keras_calls_do(agent):
     rng = np.random.default_rng(4)
-    states = np.float32(rng.normal(size=(20, 32, 4)))
-    actions, targets = rng.integers(2, size=(20, 32)), np.float32(rng.normal(size=(20, 32)))
-    keras = dqn.DQNAgent(agent.env)
-    keras.model.set_weights(agent.model.get_weights())
-    for state, action, target in zip(states, actions, targets):
-        target_f = keras.model.predict_on_batch(state)
-        target_f[np.arange(32), action] = target
-        keras.model.train_on_batch(state, target_f)
-    agent.fit(states, actions, targets)
-    for ours, theirs in zip(agent.model.get_weights(), keras.model.get_weights()):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert np.abs(agent.model.get_weights()[2] - agent.weights[2]).max() > 0.005  # and it did go somewhere
+    states, next_states = np.float32(rng.normal(size=(2, 20, 32, 4)))
+    actions, rewards = rng.integers(2, size=(20, 32)), np.float32(rng.normal(size=(20, 32)))
+    dones = rng.random((20, 32)) < 0.3
+    plain = dqn.DQNAgent(agent.env).model
+    plain.set_weights(agent.model.get_weights())
+    for state, action, reward, next_state, done in zip(states, actions, rewards, next_states, dones):
+        target_f = plain.predict_on_batch(state)
+        target_f[np.arange(32), action] = reward + np.where(done, 0, 0.99 * plain.predict_on_batch(next_state).max(axis=1))
+        plain.train_on_batch(state, target_f)
+    agent._compiled_replay(states, actions, rewards, next_states, dones, 0.99)
+    for ours, theirs in zip(agent.model.get_weights(), plain.get_weights()):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert np.abs(agent.model.get_weights()[2] - agent.weights[2]).max() > 0.01  # and it did go somewhere
 
 
 def test_only_the_output_of_the_action_taken_is_pulled(agent):
@@ -172,6 +174,16 @@ def test_only_the_output_of_the_action_taken_is_pulled(agent):
     after = agent.model.get_weights()
     assert np.array_equal(before[-2][:, 1], after[-2][:, 1]) and before[-1][1] == after[-1][1]
     assert not np.array_equal(before[-2][:, 0], after[-2][:, 0]) and before[-1][0] != after[-1][0]
+
+
+def test_targets_move_with_the_network_as_in_the_post(agent):
+    """A state that leads to itself with reward 1: fixed targets would take its value to 1 + gamma * the old one only."""
+    state = np.float32([[0.1, 0.2, 0.3, 0.4]])
+    agent.remember(state, 1, 1.0, state, False)
+    agent.minibatches = 500
+    before = agent.predict(state).max()
+    agent.replay(32)
+    assert agent.predict(state)[0][1] > 1 + agent.gamma * before + 1
 
 
 def test_replay_learns_the_values_of_a_world_of_two_states(agent):
@@ -199,7 +211,7 @@ def test_predict_is_model_predict_also_after_replay_and_load(agent, tmp_path):
 
 def test_epsilon_decays_to_its_floor(agent):
     agent.remember(*transition(np.random.default_rng(7)))
-    agent.fit = lambda *args: None
+    agent._compiled_replay = lambda *args: None
     agent.replay(32)
     assert agent.epsilon == pytest.approx(0.98)
     for _ in range(200):
@@ -234,10 +246,27 @@ def test_save_and_load_are_bit_exact(agent, tmp_path):
     assert os.listdir(tmp_path) == ["x.weights.h5"]
 
 
+def test_a_failed_load_leaves_the_agent_as_it_was(agent, tmp_path):
+    other = dqn.keras.Sequential([dqn.keras.Input((4,)), dqn.Dense(128), dqn.Dense(64), dqn.Dense(2)])
+    other.save_weights(tmp_path / "other.weights.h5")
+    before = agent.weights
+    with pytest.raises(OSError, match="other.weights.h5: not this network's"):
+        agent.load(tmp_path / "other.weights.h5")
+    for weights in agent.weights, agent.model.get_weights():
+        assert all(map(np.array_equal, before, weights))
+
+
 @pytest.mark.parametrize("name", ["FrozenLake-v1", "Pendulum-v1"])
 def test_other_kinds_of_environment_are_refused(name):
     env = dqn.gym.make(name)
     with pytest.raises(ValueError, match="discrete actions.*" + re.escape(str(env.action_space))):
+        dqn.DQNAgent(env)
+
+
+def test_actions_that_do_not_start_at_0_are_refused():
+    env = dqn.gym.make("CartPole-v1")
+    env.action_space = dqn.gym.spaces.Discrete(2, start=1)
+    with pytest.raises(ValueError, match="from 0"):
         dqn.DQNAgent(env)
 
 
@@ -280,7 +309,7 @@ def trained(tmp_path_factory):
 def test_training_from_scratch_ends_solved_and_prints_nothing_but_its_own_lines(trained):
     folder, code, out, err = trained
     assert (code, err) == (0, [])
-    assert all(map(LINE.fullmatch, out[:-1])) and "solved: 100 of 100 games" in out[-1]
+    assert all(map(LINE.fullmatch, out[:-1])) and re.match(r"solved after \d+ games: 100 of 100 games", out[-1])
     assert [line.split()[1] for line in out[:-1]] == [f"{e}/1000," for e in range(len(out) - 1)]
     assert sorted(os.listdir(folder / "save")) == ["cartpole-dqn.png", "cartpole-dqn.weights.h5"]
 
@@ -314,9 +343,9 @@ def test_same_seed_same_lines_same_weights_and_another_seed_others(folder):
     assert not any(map(np.array_equal, agents[0].weights, agents[2].weights))
 
 
-def test_time_limit_is_no_death_and_fit_is_traced_once(folder):
+def test_time_limit_is_no_death_and_the_replay_is_traced_once(folder):
     """In games cut off after 9 frames, before a pole can fall, nobody dies; in others everybody does, once."""
-    dump = ("    agent.save(", "    import pickle; pickle.dump((agent.memory, agent.fit.experimental_get_tracing_count(),"
+    dump = ("    agent.save(", "    import pickle; pickle.dump((agent.memory, agent._compiled_replay.experimental_get_tracing_count(),"
             " scores), open('dump', 'wb'))\n    agent.save(")
     (folder / "dqn.py").write_text(edited(SCRIPT, dump, ("    agent = DQNAgent(env)\n",
                                    "    env._max_episode_steps = 5\n    agent = DQNAgent(env)\n")))
@@ -403,6 +432,19 @@ def test_old_gym_will_do(folder):
     assert run(folder, "--watch", "--episodes", "1", SDL_VIDEODRIVER="dummy") == (0, ["episode: 0/1, score: 500"], [])
 
 
+def test_the_readme_leads_to_the_right_lines():
+    """Every `name` linked to lines of dqn.py is the function or the piece of text that is found there."""
+    links = re.findall(r"\[`(.+?)`\]\(dqn\.py#L(\d+)-L(\d+)\)", (ROOT / "README.md").read_text())
+    found = {node.name: (node.lineno, node.end_lineno) for node in ast.walk(ast.parse(SCRIPT)) if hasattr(node, "name")
+             and hasattr(node, "lineno")}
+    assert len(links) >= 8
+    for name, first, last in links:
+        if name in found:
+            assert found[name] == (int(first), int(last)), name
+        else:
+            assert SCRIPT.splitlines()[int(first) - 1].strip().startswith(name), name
+
+
 # Nothing lost, nothing cryptic
 
 
@@ -454,6 +496,7 @@ def test_no_screen(folder):
     for args in ["--watch"], ["--render"]:
         code, out, err = run(folder, *args)
         assert (code, out, len(err)) == (1, [], 1) and "--gif FILE" in err[0]
+    assert run(folder, "--watch", SDL_VIDEODRIVER="none such")[::2] == (1, ["dqn.py: none such not available"])
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -510,7 +553,7 @@ def test_kill_9_while_saving_leaves_the_old_file_whole(folder):
 
 
 def test_divergence_is_said_and_not_saved(folder):
-    (folder / "dqn.py").write_text(edited(SCRIPT, ("learning_rate = 0.001 ", "learning_rate = 1e30 ")))
+    (folder / "dqn.py").write_text(edited(SCRIPT, ("learning_rate = 0.003 ", "learning_rate = 1e30 ")))
     code, out, err = run(folder)
     assert code == 1 and len(err) == 1 and "NaN" in err[0] and os.listdir(folder / "save") == []
 
