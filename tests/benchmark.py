@@ -277,7 +277,7 @@ def pictures(options):
     axes.set(xlabel="game", ylabel="score (frames survived),\nmean of the last 20 games", xlim=0, ylim=(0, 500))
     axes.legend()
     figure.savefig(ROOT / "save/learning-curves.png", dpi=100)
-    keep = "".join(f"        if e == {game}: agent.save('{name}.weights.h5')\n" for game, name in ((4, "early"), (60, "midway")))
+    keep = "".join(f"        if e == {game}: agent.save('{name}.weights.h5')\n" for game, name in ((4, "early"), (100, "midway")))
     folder, *_ = train(0, edited(("        agent.replay(32)\n", "        agent.replay(32)\n" + keep)))
     shutil.copy(folder / "save/cartpole-dqn.weights.h5", folder / "end.weights.h5")
     for name in "early", "midway", "end":
