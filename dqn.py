@@ -229,7 +229,8 @@ if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
     warnings.simplefilter("ignore")  # CartPole-v0 is out of date, we know
     tf.config.set_visible_devices([], "GPU")  # a seed means the same with one and without
-    os.environ.setdefault("XDG_RUNTIME_DIR", "/tmp")  # or SDL, which draws for Gym, complains
+    sys.stderr = open(os.dup(2), "w", buffering=1, errors="backslashreplace")  # our own lines; on descriptor 2 itself
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # older TensorFlow speaks when it compiles, SDL without a screen
     os.environ["SDL_FRAMEBUFFER_ACCELERATION"] = "0"  # OpenGL by Mesa crashes beside TensorFlow: one LLVM too many
     keras.utils.set_random_seed(args.seed)
 
