@@ -91,7 +91,7 @@ class DQNAgent:
     def act(self, state):
         """Return a random action with probability epsilon, else the best ("How The Agent Decides to Act")."""
         if np.random.rand() <= self.epsilon:
-            return self.env.action_space.sample()
+            return self.env.action_space.sample()  # post: of an env from outside
         act_values = self.predict(state)
         return np.argmax(act_values[0])  # returns action
 
@@ -100,13 +100,13 @@ class DQNAgent:
         if not self.memory:
             return
         shape = self.minibatches, batch_size
-        batches = np.random.choice(len(self.memory), shape)
+        batches = np.random.choice(len(self.memory), shape)  # with replacement; post: fewer of a short memory
         state, action, reward, next_state, done = zip(*(self.memory[i] for i in batches.flat))
         self._compiled_replay(np.reshape(state, (*shape, -1)), np.reshape(action, shape),
                               np.reshape(reward, shape).astype("float32"), np.reshape(next_state, (*shape, -1)),
                               np.reshape(done, shape), self.gamma)
         self._copy_weights()
-        self.epsilon = max(self.epsilon_min, self.epsilon * self.epsilon_decay)
+        self.epsilon = max(self.epsilon_min, self.epsilon * self.epsilon_decay)  # post: ends just below the minimum
 
     def _replay(self, states, actions, rewards, next_states, dones, gamma):
         """The loop of the post's replay, over arrays (minibatches, batch_size), for states (..., observation)."""
@@ -280,7 +280,7 @@ if __name__ == "__main__":
             # Remember the previous state, action, reward, and done
             agent.remember(state, action, reward, next_state, terminated)
             # make next_state the new current state for the next frame
-            state = next_state
+            state = next_state  # post: a deep copy of it; Gym makes a new array anyway
             # done becomes True when the game ends: the pole has dropped, or time is up
             done = terminated or truncated
             if args.render and pygame.event.get(pygame.QUIT):  # the window was closed
@@ -295,7 +295,7 @@ if __name__ == "__main__":
         epsilons.append(agent.epsilon)
         # train the agent with the experience of the episode
         agent.replay(32)
-        # every other game, play without exploring: one game; if it is perfect, 10; if they all are, 100
+        # post: judged by eye; here, every other game, play without exploring: 1 game; if perfect, 10; if all are, 100
         if e % 2 == 0:
             for count in 1, 10, 100:
                 marks = play(agent, games[:count])

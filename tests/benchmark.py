@@ -15,7 +15,6 @@ import argparse
 import ast
 import concurrent.futures
 import importlib.util
-import os
 import pickle
 import re
 import shutil
