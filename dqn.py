@@ -1,318 +1,220 @@
-"""Deep Q Learning with Keras and Gym: the agent of Keon Kim's post of 2017, learning, on today's packages.
-
-Read it beside the post. What departs from it says so where it stands; the README's "Departures" says why.
+"""Deep Q Learning with Keras and Gym: the agent of Keon Kim's post of 2017, learning to play, on today's packages.
+Read it beside the post: what differs says `post:` where it stands, and the README's "Departures" says why.
 """
 import argparse
-import gc
+import copy
 import os
-import signal
 import sys
-import tempfile
-import warnings
 from pathlib import Path
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends without a traceback
-    os.environ.update(OPENBLAS_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1")  # a sixth less time than with two
-os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1")
-stderr = os.dup(2)  # TensorFlow and Gym write here while they load, and no setting of theirs prevents it
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-gc.disable()  # the imports are done in 2.2 s instead of 2.8
+os.environ.update(KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3",
+                  OPENBLAS_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1",  # more make two runs at once five times slower
+                  PYGAME_HIDE_SUPPORT_PROMPT="1", SDL_FRAMEBUFFER_ACCELERATION="0")  # Mesa's crashes beside TensorFlow
+stderr = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow and Gym print while they load, whatever one sets
 try:
     import keras
     import numpy as np
+    import pygame
     import tensorflow as tf
+    from keras import Input, Sequential
     from keras.layers import Dense
+    from keras.optimizers import RMSprop
     from matplotlib.figure import Figure
     from PIL import Image
     try:
         import gymnasium as gym
     except ImportError:
         import gym  # the post's package, unmaintained since 2022
+        gym.make_vec = lambda *args, **kwargs: gym.vector.make(*args, False, disable_env_checker=True, **kwargs)
 finally:
     os.dup2(stderr, 2)
-    gc.enable()
 
 
 class DQNAgent:
-    """The agent of the post's "Putting It All Together".
-
-    env: a Gym environment with discrete actions 0 to n-1 and vectors as observations; ValueError for any other.
-    A state is an array of shape (1, length of an observation), as in the post.
-    """
-
+    """The agent of the post's "Putting It All Together", for Gym's CartPole; a state is an array of shape (1, 4)."""
     def __init__(self, env):
-        actions, observations = env.action_space, env.observation_space
-        if type(actions).__name__ != "Discrete" or actions.start != 0 or len(observations.shape or ()) != 1:
-            raise ValueError(f"DQNAgent expects discrete actions from 0 and a vector, got {actions} and {observations}")
         self.env = env
         self.memory = []
         self.gamma = 0.99  # decay rate; post: 0.9, see README "Departures"
         self.epsilon = 1  # exploration
         self.epsilon_decay = .98  # post: .995, see README "Departures"
         self.epsilon_min = 0.1
-        self.learning_rate = 0.003  # post: 0.0001, see README "Departures"
-        self.minibatches = 32  # in a replay; post: 32 single samples, see README "Departures"
+        self.learning_rate = 0.0015  # post: 0.0001, see README "Departures"
         self._build_model()
 
     def _build_model(self):
-        """Make the network: a state in, the value of each action out ("Implementing Simple Neural Network")."""
-        model = keras.Sequential()
-        model.add(keras.Input(shape=self.env.observation_space.shape))
+        model = Sequential()
+        model.add(Input(shape=(4,)))  # post: input_dim=4 in the next line, which Keras 3 warns about
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
-        model.add(Dense(int(self.env.action_space.n), activation='linear'))
-        model.compile(loss='mse', optimizer=keras.optimizers.RMSprop(learning_rate=self.learning_rate))
-        model.optimizer.build(model.trainable_variables)  # here: inside the replay it would cost a second trace
+        model.add(Dense(2, activation='linear'))
+        model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))  # post: lr, its name then
+        model.optimizer.build(model.trainable_variables)  # or the first fit would, and be compiled twice
         self.model = model
-        self._copy_weights()
-        self._compiled_replay = tf.function(self._replay, jit_compile=True)  # 7 ms; as Keras calls, 170
+        self.weights = model.get_weights()  # NumPy: kernel, bias, kernel, bias...; renewed when the model's change
 
-    def predict(self, states):
-        """model.predict, (n, observation) -> (n, actions), in NumPy: 0.02 ms a state, where Keras takes 50.
-
-        It uses the weights as the latest _build_model, replay or load left them.
-        """
+    def predict(self, state):
+        """post: model.predict; the same in NumPy, (..., 4) -> (..., 2): 0.02 ms a state, predict_on_batch takes 0.5."""
         for kernel, bias in zip(self.weights[:-2:2], self.weights[1:-2:2]):
-            states = np.tanh(states @ kernel + bias)
-        return states @ self.weights[-2] + self.weights[-1]
+            state = np.tanh(state @ kernel + bias)
+        return state @ self.weights[-2] + self.weights[-1]
 
-    def _copy_weights(self):
-        """Copy the model's weights for predict; FloatingPointError if there are NaN or infinite ones among them."""
+    def fit(self, state, target_f, batch_size):
+        """post: model.fit, of one sample; here of (n, 4) and (n, 2), minibatch after minibatch of batch_size rows."""
+        self._fit(state.reshape(-1, batch_size, 4), target_f.reshape(-1, batch_size, 2))
         self.weights = self.model.get_weights()
-        if not all(np.isfinite(weight).all() for weight in self.weights):
-            raise FloatingPointError("some weights are NaN or infinite: the learning diverged")
+
+    @tf.function(jit_compile=True)  # compiled as a whole: 16 ms; the same steps called from Python take 170
+    def _fit(self, states, targets):
+        for i in tf.range(len(states)):
+            self.model.train_step((states[i], targets[i]))
 
     def remember(self, state, action, reward, next_state, done):
-        """Append a transition to the memory ("Remember"); done: next_state is final, nothing can follow."""
+        """Append a transition to the memory ("Remember"); done: next_state is the end, nothing follows."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
-        """Return a random action with probability epsilon, else the best ("How The Agent Decides to Act")."""
+        """Return a random action with probability epsilon, else the best one ("How The Agent Decides to Act")."""
         if np.random.rand() <= self.epsilon:
-            return self.env.action_space.sample()  # post: of an env from outside
+            return self.env.action_space.sample()  # post: env, from outside the class
         act_values = self.predict(state)
-        return np.argmax(act_values[0])  # returns action
+        return np.argmax(act_values[0])
 
     def replay(self, batch_size):
-        """Train on random minibatches of `batch_size` memories, then explore a little less ("Replay")."""
-        if not self.memory:
-            return
-        shape = self.minibatches, batch_size
-        batches = np.random.choice(len(self.memory), shape)  # with replacement; post: fewer of a short memory
-        state, action, reward, next_state, done = zip(*(self.memory[i] for i in batches.flat))
-        self._compiled_replay(np.reshape(state, (*shape, -1)), np.reshape(action, shape),
-                              np.reshape(reward, shape).astype("float32"), np.reshape(next_state, (*shape, -1)),
-                              np.reshape(done, shape), self.gamma)
-        self._copy_weights()
-        self.epsilon = max(self.epsilon_min, self.epsilon * self.epsilon_decay)  # post: ends just below the minimum
-
-    def _replay(self, states, actions, rewards, next_states, dones, gamma):
-        """The loop of the post's replay, over arrays (minibatches, batch_size), for states (..., observation)."""
-        for i in tf.range(len(states)):
-            # the reward and, if not done, the discounted future reward
-            future = gamma * tf.reduce_max(self.model(next_states[i]), axis=1)
-            target = tf.where(dones[i], rewards[i], rewards[i] + future)
-            # target_f is the network's own answer, but for the action that was taken
-            target_f = self.model(states[i])
-            target_f = tf.where(tf.one_hot(actions[i], target_f.shape[1]) == 1, target[:, None], target_f)
-            # Train the Neural Net with the state and target_f
-            self.model.train_step((states[i], target_f))
+        """Train on batch_size minibatches of batch_size memories each, then explore a little less ("Replay")."""
+        # post: batch_size samples, each its own target and fit; here n = batch_size ** 2, first all targets
+        batches = np.random.choice(len(self.memory), batch_size ** 2)  # post: min(batch_size, len(self.memory))
+        state, action, reward, next_state, done = zip(*[self.memory[i] for i in batches])
+        state, next_state = np.concatenate(state), np.concatenate(next_state)  # n times (1, 4) -> (n, 4)
+        # if done, the reward, else the discounted future on top of it, as the network sees it now: (n,)
+        target = np.where(done, reward, reward + self.gamma * np.amax(self.predict(next_state), axis=1))
+        # the network's own answer, (n, 2), so no error, but for the action taken; post: the same, for one sample
+        target_f = self.predict(state)
+        target_f[np.arange(len(target_f)), action] = target
+        self.fit(state, target_f, batch_size)
+        if self.epsilon > self.epsilon_min:
+            self.epsilon *= self.epsilon_decay
 
     def load(self, name):
-        """Take the network's weights from the file `name`; OSError, and the agent as it was, if that can't be done."""
-        weights = self.weights
-        open(name, "rb").close()  # a missing file or a folder: Python's words are plainer than HDF5's
-        try:
-            self.model.load_weights(name)
-            self._copy_weights()
-        except Exception as error:
-            self.model.set_weights(weights)
-            self.weights, reason = weights, str(error).partition("\n")[0]
-            raise OSError(f"{name}: not this network's weights in Keras 3's format: {reason}") from None
+        """Take the weights from the file `name`; OSError or ValueError if it holds none for this network."""
+        self.model.load_weights(name)
+        self.weights = self.model.get_weights()
 
     def save(self, name):
-        """Write the network's weights to the file `name`, which ends in .weights.h5."""
-        write(name, self.model.save_weights)
+        """Write the weights (and RMSprop's state) to the file `name`, NAME.weights.h5, which at any moment is whole."""
+        self.model.save_weights(f"{name}.{os.getpid()}.weights.h5")
+        os.replace(f"{name}.{os.getpid()}.weights.h5", name)
 
 
-def write(name, save):
-    """Let save(path) write beside the file `name`, then move it there: at any moment, `name` is a whole file."""
-    with tempfile.TemporaryDirectory(dir=Path(name).parent) as folder:
-        path = Path(folder) / Path(name).name
-        save(path)
-        os.replace(path, name)
+def play(agent, env):
+    """Play without exploring, a game or, in a vector environment, many at once; return the frames until one ended."""
+    state, _ = env.reset(seed=np.random.randint(2 ** 31))  # a fresh random start
+    for time_t in range(5000):
+        state, _, terminated, truncated, _ = env.step(np.argmax(agent.predict(state), axis=-1))
+        if pygame.display.get_init() and pygame.event.get(pygame.QUIT):
+            raise KeyboardInterrupt  # the window was closed
+        if np.any(terminated | truncated):
+            return time_t + 1
 
 
-def play(agent, envs, look=lambda: None):
-    """Play a greedy game in each of `envs`, all at one pace, with look() after each frame; return the scores."""
-    states = np.stack([env.reset()[0] for env in envs])
-    scores = np.zeros(len(envs), int)
-    playing = list(range(len(envs)))
-    while playing:
-        actions = np.argmax(agent.predict(states[playing]), axis=1)
-        for i, action in zip(playing.copy(), actions):
-            states[i], _, terminated, truncated, _ = envs[i].step(action)
-            scores[i] += 1
-            if terminated or truncated:
-                playing.remove(i)
-        look()
-    return scores
+def watch(agent, env, args):
+    """Play with the weights saved, in env's window or into an animation; return an error's one line, or None."""
+    try:
+        agent.load(args.weights)
+        for e in range(args.episodes):
+            print("episode: {}/{}, score: {}".format(e, args.episodes, play(agent, env)))
+            if args.gif:
+                frames = [Image.fromarray(frame).convert("P", dither=0) for frame in env.render()]
+                return frames[0].save(args.gif, save_all=True, append_images=frames[1:], duration=20, loop=0)
+    except (OSError, ValueError, KeyboardInterrupt) as error:  # the last has no text, and is no error
+        return f"dqn.py: watching {args.weights}: {error}".splitlines()[0] if str(error) else None
 
 
-def watch(agent, env, episodes, gif=None):
-    """Play greedily and print the scores: in env's window, or as frames into the file `gif`."""
-    import pygame  # Gym draws with it
-    frames = []
-
-    def look():
-        if gif:
-            frames.append(Image.fromarray(env.render()).convert("P", dither=0))
-        if pygame.event.get(pygame.QUIT):  # the window was closed, or Ctrl-C, which SDL takes for the same
-            sys.exit()
-
-    for e in range(episodes):
-        print("episode: {}/{}, score: {}".format(e, episodes, play(agent, [env], look)[0]))
-    if gif:
-        write(gif, lambda path: frames[0].save(path, save_all=True, append_images=frames[1:], duration=20, loop=0))
-
-
-def plot(scores, epsilons, name):
-    """Draw the learning curve into the picture `name`."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    left = figure.subplots()
-    left.plot(scores, ".", label="score of a game")
-    left.plot([np.mean(scores[max(0, e - 19):e + 1]) for e in range(len(scores))], label="mean of the last 20")
-    left.set(xlabel="game", ylabel="score (frames survived)", ylim=0)
-    right = left.twinx()
-    right.plot(epsilons, "C2--", label="epsilon")
-    right.set(ylabel="epsilon (share of random actions)", ylim=(0, 1.05))
-    figure.legend(loc="outside upper center", ncols=3)
-    write(name, figure.savefig)
+def plot(scores, greedy, name):
+    """Draw the learning curve into the picture `name`: of each game its score, and one without exploring."""
+    axes = Figure(figsize=(8, 4), layout="constrained").subplots()
+    axes.plot(scores, ".", label="training")
+    axes.plot(greedy, label="without exploring")
+    axes.axhline(22, color="gray", linestyle="--", label="random play, on average")
+    axes.set(xlabel="game", ylabel="score (frames survived)", yscale="log", ylim=(5, 7000))
+    axes.legend()
+    axes.figure.savefig(name)
 
 
 def options():
-    """Parse the command line; a wrong one ends the program with exit code 2."""
-    parser = argparse.ArgumentParser(usage="python dqn.py [options]", description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    option = parser.add_argument
-    option("--watch", action="store_true", help="play in a window with the saved weights, don't train")
-    option("--gif", type=Path, metavar="FILE", help="with --watch: play one game, as an animation, not in a window")
-    option("--render", action="store_true", help="show the games of the training in a window")
-    option("--env", choices=["CartPole-v0", "CartPole-v1"], default="CartPole-v1", help="the game")
-    option("--episodes", type=int, metavar="N", default=1000, help="how many games to play at most")
-    option("--seed", type=int, metavar="N", default=0, help="what the random numbers start from")
-    option("--weights", type=Path, metavar="FILE", default=Path(__file__).parent / "save/cartpole-dqn.weights.h5",
-           help="where the weights are kept: NAME.weights.h5")
+    """Read the command line; a wrong one ends the program with a line on stderr and exit code 2."""
+    weights = Path(__file__).parent / "save" / "cartpole-dqn.weights.h5"
+    weights.parent.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__.splitlines()[0])
+    parser.add_argument("--watch", action="store_true", help="don't train, play in a window with the saved weights")
+    parser.add_argument("--gif", type=Path, metavar="FILE", help="with --watch: play one game, into an animation")
+    parser.add_argument("--render", action="store_true", help="show the games of the training in a window")
+    parser.add_argument("--episodes", type=int, metavar="N", default=1000, help="play N games at most (%(default)s)")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="start of the random numbers (%(default)s)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", default=weights, help="NAME.weights.h5 (%(default)s)")
     args = parser.parse_args()
-    if args.episodes < 1 or not 0 <= args.seed < 2 ** 32:
-        parser.error("--episodes must be 1 or more, --seed from 0 to 4294967295")
-    if args.weights.is_dir() or not args.weights.name.endswith(".weights.h5"):
-        parser.error(f"--weights {args.weights}: must be a file named NAME.weights.h5, Keras 3's format")
-    if args.gif and (not args.watch or args.gif.is_dir() or args.gif.suffix != ".gif"):
-        parser.error(f"--gif {args.gif}: must be a file named NAME.gif, and goes with --watch")
+    if args.episodes < 1 or not 0 <= args.seed < 2 ** 31 or args.gif and not args.watch:
+        parser.error("--episodes must be at least 1, --seed from 0 to 2147483647, and --gif goes with --watch")
+    for name, file, suffix in ("--weights", args.weights, ".weights.h5"), ("--gif", args.gif, ".gif"):
+        if file and (not file.name.endswith(suffix) or file.is_dir() or not file.parent.is_dir()):
+            parser.error(f"{name} {file}: must be a file named NAME{suffix} in a folder that exists")
+    args.render_mode = "rgb_array_list" if args.gif else "human" if args.watch or args.render else None
+    if sys.platform == "linux" and not any(map(os.getenv, ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))):
+        os.environ["SDL_VIDEODRIVER"] = "dummy"  # or SDL complains
+        if args.render_mode == "human":
+            parser.error("there is no screen to open a window on; --watch --gif FILE does without")
     return args
 
 
-def explain(kind, error, trace):
-    """sys.excepthook: one line for what the user can mend (a file, the screen), the traceback for a bug."""
-    if issubclass(kind, (OSError, FloatingPointError)) or kind.__module__ == "pygame":
-        print(f"dqn.py: {error}", file=sys.stderr)
-        os._exit(1)  # without a last, loud attempt to write to a closed stdout (`| head`)
-    sys.__excepthook__(kind, error, trace)
-
-
 if __name__ == "__main__":
-    sys.excepthook = explain
     args = options()
-    sys.stdout.reconfigure(line_buffering=True)
-    warnings.simplefilter("ignore")  # CartPole-v0 is out of date, we know
-    tf.config.set_visible_devices([], "GPU")  # a seed means the same with one and without
-    sys.stderr = open(os.dup(2), "w", buffering=1, errors="backslashreplace")  # our own lines; on descriptor 2 itself
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # older TensorFlow speaks when it compiles, SDL without a screen
-    os.environ["SDL_FRAMEBUFFER_ACCELERATION"] = "0"  # OpenGL by Mesa crashes beside TensorFlow: one LLVM too many
     keras.utils.set_random_seed(args.seed)
-
-    # initialize gym environment and the agent
-    env = gym.make(args.env, render_mode="rgb_array" if args.gif else "human" if args.watch or args.render else None,
-                   disable_env_checker=True)  # the old gym's checker fails under NumPy 2
+    env = gym.make('CartPole-v1', render_mode=args.render_mode, disable_env_checker=True)  # post: CartPole-v0
     agent = DQNAgent(env)
-    output = args.gif if args.watch else args.weights
-    if not args.watch:
-        os.makedirs(output.parent, exist_ok=True)
-    if output:  # if it can't be written, say so before the work is done
-        tempfile.TemporaryFile(dir=output.parent).close()
     if args.watch:
-        agent.load(args.weights)
-    if env.render_mode == "human":
-        import pygame  # Gym draws with it
-        pygame.display.init()
-        if pygame.display.get_driver() == "offscreen":
-            raise OSError("no screen to open a window on: try --watch --gif FILE")
-    if args.watch:
-        sys.exit(watch(agent, env, 1 if args.gif else args.episodes, args.gif))
-
-    limit = 500  # frames; of CartPole-v0 too, whose own games end at 200: what solves one game solves the other
-    games = [gym.make(args.env, max_episode_steps=limit, disable_env_checker=True) for _ in range(100)]
-    for i, game in enumerate([env, *games]):
-        game.reset(seed=args.seed + i)
+        sys.exit(watch(agent, env, args))
+    # post: judged by eye; here, without exploring, in one game, then a hundred at once, then from a thousand starts
+    game = gym.make('CartPole-v1', max_episode_steps=5000, disable_env_checker=True)
+    games = gym.make_vec('CartPole-v1', 100, max_episode_steps=5000)
+    starts = gym.make_vec('CartPole-v1', 1000, max_episode_steps=500)
+    env.reset(seed=args.seed)  # post: not seeded
     env.action_space.seed(args.seed)
-    signals, scores, epsilons = [], [], []
-    for number in signal.SIGINT, signal.SIGTERM:
-        signal.signal(number, lambda number, frame: signals.append(number))
-    best, weights = play(agent, games[:1]), agent.weights
-
-    # Iterate the game
-    for e in range(args.episodes):
-        # reset state in the beginning of each game
-        state, _ = env.reset()
-        state = np.reshape(state, [1, -1])
-        # time_t represents each frame of the game: the more of them the pole is kept upright, the more score
-        for time_t in range(5000):
-            # Decide action
-            action = agent.act(state)
-            # Advance the game to the next frame based on the action
-            next_state, reward, terminated, truncated, _ = env.step(action)
-            next_state = np.reshape(next_state, [1, -1])
-            # reward the agent 1 for every frame it lived, and punish -100 for dying; post: and for the time limit
-            reward = -100 if terminated else reward
-            # Remember the previous state, action, reward, and done
-            agent.remember(state, action, reward, next_state, terminated)
-            # make next_state the new current state for the next frame
-            state = next_state  # post: a deep copy of it; Gym makes a new array anyway
-            # done becomes True when the game ends: the pole has dropped, or time is up
-            done = terminated or truncated
-            if args.render and pygame.event.get(pygame.QUIT):  # the window was closed
-                signals.append(signal.SIGINT)
-            if done or signals:
-                break
-        if signals:
-            break
-        # print the score; post: one frame fewer
-        print("episode: {}/{}, score: {}, epsilon: {:.2f}".format(e, args.episodes, time_t + 1, agent.epsilon))
-        scores.append(time_t + 1)
-        epsilons.append(agent.epsilon)
-        # train the agent with the experience of the episode
-        agent.replay(32)
-        # post: judged by eye; here, every other game, play without exploring: 1 game; if perfect, 10; if all are, 100
-        if e % 2 == 0:
-            for count in 1, 10, 100:
-                marks = play(agent, games[:count])
-                if marks.min() < limit:
+    scores, greedy, solved = [], [], False
+    try:
+        # Iterate the game
+        for e in range(args.episodes):  # post: episodes
+            state, _ = env.reset()  # post: the state alone
+            state = np.reshape(state, [1, 4])
+            for time_t in range(5000):
+                action = agent.act(state)
+                next_state, reward, terminated, truncated, _ = env.step(action)  # post: done, for the middle two
+                next_state = np.reshape(next_state, [1, 4])
+                # 1 for a frame survived, -100 for dying; post: -100 if done, so at the time limit too
+                reward = -100 if terminated else reward
+                # post: done; but after the time limit (truncated) the pole still stands, and could be kept up
+                agent.remember(state, action, reward, next_state, terminated)
+                state = copy.deepcopy(next_state)
+                if terminated or truncated:  # post: done
+                    # post: time_t, one frame fewer, and no epsilon
+                    print("episode: {}/{}, score: {}, epsilon: {:.2f}"
+                          .format(e, args.episodes, time_t + 1, agent.epsilon))
                     break
-            if marks.sum() > best.sum():
-                best, weights = marks, agent.weights
-            if best.sum() == 100 * limit:
+            agent.replay(64)  # post: 32
+            if not np.isfinite(agent.weights[-1]).all():
+                sys.exit("dqn.py: the learning diverged: there are NaN or infinite weights")
+            # solved when not one of these games ends before its time is up
+            scores.append(time_t + 1)
+            greedy.append(play(agent, game))
+            solved = greedy[-1] == 5000 and play(agent, games) == 5000 and play(agent, starts) == 500
+            if solved:
                 break
-
-    solved, name = best.sum() == 100 * limit, str(args.weights).removesuffix(".weights.h5")
-    if not solved:
-        name += f".best-{int(best.mean())}"  # a solution saved by an earlier run stays
-    agent.model.set_weights(weights)
+    except KeyboardInterrupt:
+        pass
+    name = str(args.weights).removesuffix(".weights.h5") + ("" if solved else ".unsolved")
     agent.save(f"{name}.weights.h5")
-    plot(scores, epsilons, f"{name}.png")
-    print(f"{'solved' if solved else 'stopped' if signals else 'not solved'} after {len(scores)} games: "
-          f"{np.sum(best == limit)} of {len(best)} games without exploring lasted {limit} frames, {best.mean():.0f} "
-          f"on average; weights: {name}.weights.h5", file=sys.stdout if solved else sys.stderr)
-    os._exit(128 + signals[0] if signals else int(not solved))  # at once: TensorFlow takes 0.8 s to take its leave
+    plot(scores, greedy, f"{name}.png")
+    if not solved:
+        sys.exit(f"not solved after {len(scores)} games; the last weights: {name}.weights.h5")
+    print(f"solved after {len(scores)} games: 100 of 100 without exploring last 5000 frames; weights: {name}.weights.h5")

@@ -1,126 +1,197 @@
-"""The README's figures: how fast dqn.py learns, how surely, and what each departure from the post buys.
+"""The figures and pictures behind README.md. Each part writes its own section of tests/RESULTS.md, or pictures into save/.
 
-    python tests/benchmark.py seeds       20 seeds: solved or not, games, frames, seconds, fresh games played
-    python tests/benchmark.py shipped     the weights in save/
-    python tests/benchmark.py peer        seconds, alternately with Stable-Baselines3's tuned DQN
-    python tests/benchmark.py ablation    one departure undone at a time, and all of them
-    python tests/benchmark.py soak        3,000 games without the stop: memory and time per replay
-    python tests/benchmark.py calls       what the compiled and NumPy shortcuts save against the plain Keras calls
-    python tests/benchmark.py phases      how the games of the training end
-    python tests/benchmark.py pictures    the pictures in save/
+    python tests/benchmark.py all              every part, about four hours
+    python tests/benchmark.py seeds shipped    only these
 
-All but `shipped` and `calls` run the script itself, in a temporary folder; where it has to differ, a copy with a few places edited.
+All but `shipped` and `calls` run dqn.py itself, in a temporary folder: a copy in which a few places are edited, so that it
+tells more of itself or undoes a departure. Two runs at a time, one thread each, but one after the other in `peer`.
 """
 import argparse
 import ast
 import concurrent.futures
-import importlib.util
-import pickle
-import re
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-
-import numpy as np
+from statistics import mean, median
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+import dqn  # noqa: E402  before NumPy: it sets the number of threads
+import numpy as np  # noqa: E402
+
 SCRIPT = (ROOT / "dqn.py").read_text()
-UNDO = {  # departure -> the edits that undo it
-    "learning rate": [("self.learning_rate = 0.003 ", "self.learning_rate = 0.0001 ")],
-    "gamma": [("self.gamma = 0.99 ", "self.gamma = 0.9 ")],
-    "epsilon decay": [("self.epsilon_decay = .98 ", "self.epsilon_decay = .995 ")],
-    "32 minibatches, not single samples": [("agent.replay(32)", "agent.replay(1)")],
-    "32 minibatches, not one": [("self.minibatches = 32 ", "self.minibatches = 1 ")],
-    "time limit is no death": [("-100 if terminated else", "-100 if terminated or truncated else"),
-                               ("next_state, terminated)", "next_state, terminated or truncated)")],
-}
-FREEZE = [  # the frozen targets of the 2015 paper, which the post does not have and dqn.py gave up again
-    ("        for i in tf.range(len(states)):\n", "        frozen = tf.reshape(self.model(tf.reshape(next_states, "
-     "(-1, next_states.shape[2]))), (*actions.shape, -1))\n        for i in tf.range(len(states)):\n"),
-    ("self.model(next_states[i])", "frozen[i]")]
-THE_POST = [change for name, changes in UNDO.items() if name != "32 minibatches, not one" for change in changes]
-ABLATION = {"nothing": [], **UNDO, "everything: the post as written": THE_POST,
-            "(nothing, but the targets are frozen for a replay)": FREEZE}
-DUMP = ("    agent.save(", "    import pickle; pickle.dump((agent.memory, scores), open('dump', 'wb'))\n    agent.save(")
+
+# What an edited copy of the script tells more: it goes on for args.past games after the stop, then writes out.json
+
+TELL = [
+    ("    scores, greedy, solved = [], [], False\n",
+     "    scores, greedy, solved = [], [], False\n"
+     "    import json, time; twenty = gym.make_vec('CartPole-v1', 20); stays, told, kept = [], {}, []\n"),
+    ("            solved = greedy", "            solved = solved or greedy"),
+    ("            if solved:\n                break\n", """\
+            if KEEP: kept.append(agent.weights)
+            if told: stays.append(int(play(agent, twenty)) == 500)
+            if solved and not told:
+                agent.save("stop.weights.h5")
+                told = dict(games=e + 1, frames=sum(scores), seconds=time.time() - float(os.environ["BEGAN"]))
+            if solved and len(stays) == PAST: break
+""")]
+END = ("    name = str(args.weights) if solved", """\
+    json.dump(dict(told, solved=solved, stays=stays, scores=scores, greedy=greedy), open("told.json", "w"))
+    np.save("kept.npy", np.array([np.concatenate([w.ravel() for w in each]) for each in kept]))
+    name = str(args.weights) if solved""")
+BLIND = ("greedy.append(play(agent, game))", "greedy.append(0 if solved else play(agent, game))")  # saves time past the stop
 
 
-def edited(*changes):
-    script = SCRIPT
+def edited(*changes, script=SCRIPT):
+    """The script with each (old, new) of the changes made, in this order; old has to stand in it exactly once."""
     for old, new in changes:
         assert script.count(old) == 1, f"{old!r} stands {script.count(old)} times in dqn.py"
         script = script.replace(old, new)
     return script
 
 
-def train(seed, script=SCRIPT, args=()):
-    """Run the script in a folder; returns the folder, whether it solved the game, the scores of its games, seconds."""
+def fresh(weights, games, limit, exploring=0.0):
+    """Scores of games that nobody has seen, with the weights in a file; exploring: share of random pushes."""
+    agent, random = dqn.DQNAgent(None), np.random.default_rng(games)
+    agent.load(weights)
+    envs = dqn.gym.make_vec("CartPole-v1", games, max_episode_steps=limit)
+    state, _ = envs.reset(seed=10 ** 6 + limit)
+    scores, playing = np.zeros(games, int), np.ones(games, bool)
+    while playing.any():
+        action = np.argmax(agent.predict(state), axis=1)
+        action = np.where(random.random(games) < exploring, random.integers(2, size=games), action)
+        state, _, terminated, truncated, _ = envs.step(action)
+        scores += playing
+        playing &= ~(terminated | truncated)
+    return scores
+
+
+def train(seed, changes=(), past=200, episodes=1000, tell=(BLIND,), keep=False):
+    """Run an edited copy of the script; what it tells, and its folder, which stays until the caller removes it."""
     folder = Path(tempfile.mkdtemp())
-    (folder / "dqn.py").write_text(script)
-    began = time.monotonic()
-    process = subprocess.run([sys.executable, "dqn.py", "--seed", str(seed), *args], cwd=folder, capture_output=True, text=True)
-    seconds = time.monotonic() - began
-    assert process.returncode in (0, 1) and "Traceback" not in process.stderr, process.stderr
-    scores = [int(score) for score in re.findall(r"score: (\d+)", process.stdout)]
-    return folder, process.returncode == 0, scores, seconds
+    script = edited(*TELL, END, *tell, *changes)
+    (folder / "dqn.py").write_text(script.replace("PAST", str(past)).replace("KEEP", str(keep)))
+    process = subprocess.run([sys.executable, "dqn.py", "--seed", str(seed), "--episodes", str(episodes)], cwd=folder,
+                             capture_output=True, text=True, env={**os.environ, "BEGAN": str(time.time())})
+    assert (folder / "told.json").exists(), process.stderr
+    return dict(json.loads((folder / "told.json").read_text()), folder=folder)
+
+
+def judged(seed, changes=(), episodes=1000):
+    """train, and how the network that stopped the training plays 100 fresh games of 500 and of 5,000 frames."""
+    told = train(seed, changes, episodes=episodes)
+    if "games" in told:
+        told["short"], told["long"] = (fresh(told["folder"] / "stop.weights.h5", 100, limit) for limit in (500, 5000))
+    shutil.rmtree(told["folder"])
+    return told
+
+
+def two_at_a_time(what, seeds, *args, **kwargs):
+    """The results of judged(seed, ...) for all the seeds."""
+    results = []
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for result in pool.map(lambda seed: judged(seed, *args, **kwargs), seeds):
+            results.append(result)
+            print(f"{what}: {len(results)} of {len(seeds)} seeds", file=sys.stderr, flush=True)
+    return results
 
 
 def middle(values, digits=0):
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def table(*rows):
-    for i, row in enumerate(rows):
-        print("|", " | ".join(map(str, row)), "|", flush=True)
-        if i == 0:
-            print("|", " | ".join("---" for _ in row), "|")
+    rows = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([rows[0], "|" + " --- |" * (rows[0].count("|") - 1), *rows[1:]])
 
 
-def fresh(weights, games, limit, name="CartPole-v1"):
-    """Scores of games without exploring that no training has seen, with the weights in a file."""
-    sys.path.insert(0, str(ROOT))
-    import dqn
-    dqn.warnings.simplefilter("ignore")
-    envs = [dqn.gym.make(name, max_episode_steps=limit, disable_env_checker=True) for _ in range(games)]
-    for i, env in enumerate(envs):
-        env.reset(seed=10 ** 6 + i)
-    agent = dqn.DQNAgent(envs[0])
-    agent.load(weights)
-    return dqn.play(agent, envs)
+def seeds():
+    runs = two_at_a_time("seeds", range(100))
+    good = [run for run in runs if "games" in run]
+    rows = [[seed, *((run["games"], run["frames"], f"{run['seconds']:.1f}", f"{run['short'].mean():.1f}, {run['short'].min()}",
+                      f"{(run['long'] == 5000).sum()}, {run['long'].min()}", f"{mean(run['stays']):.2f}",
+                      f"{mean(run['scores'][-100:]):.0f}") if run in good else ["not solved"] + [""] * 6)]
+            for seed, run in enumerate(runs)]
+    stays = [mean(run["stays"]) for run in good]
+    return (f"{len(good)} of {len(runs)} seeds solved within 1,000 games; games {middle([run['games'] for run in good])}, frames "
+            f"{middle([run['frames'] for run in good])}, seconds {middle([run['seconds'] for run in good], 1)}, median (range), two "
+            f"runs at a time. {sum((run['long'] == 5000).all() for run in good)} of the networks keep 5,000 frames in each of 100 "
+            f"fresh games, {sum((run['short'] == 500).all() for run in good)} keep 500.\n\nIt stays: {mean(stays):.3f} on average over "
+            f"the seeds ({min(stays):.2f} to {max(stays):.2f}), the share of the 200 games trained past the stop after which 20 games "
+            f"without exploring all last 500 frames. Training score: the mean of the last 100 of these games, a tenth of the pushes "
+            f"random.\n\n" + table(["seed", "games", "frames", "seconds", "500 frames: mean, worst of 100",
+                                    "5,000 frames: whole of 100, worst", "stays", "training score"], *rows))
 
 
-def seeds(options):
-    rows = []
-    table(["seed", "solved", "games", "frames", "seconds", "v0: mean, worst of 100", "v1: mean, worst of 100",
-           "5,000 frames: mean, perfect of 20"])
-    for seed in options.seeds or range(20):
-        folder, solved, scores, seconds = train(seed)
-        weights = next(folder.glob("save/*.weights.h5"))
-        v0, v1, long = fresh(weights, 100, 200, "CartPole-v0"), fresh(weights, 100, 500), fresh(weights, 20, 5000)
-        rows.append((solved, len(scores), sum(scores), seconds, v1.mean(), (long == 5000).all()))
-        print(f"| {seed} | {'yes' if solved else 'no'} | {len(scores)} | {sum(scores)} | {seconds:.1f} | {v0.mean():.1f}, "
-              f"{v0.min()} | {v1.mean():.1f}, {v1.min()} | {long.mean():.0f}, {(long == 5000).sum()} |", flush=True)
-        shutil.rmtree(folder)
-    solved, games, frames, seconds, means, kept = zip(*rows)
-    print(f"\n{sum(solved)} of {len(rows)} seeds solved; games {middle(games)}, frames {middle(frames)}, seconds "
-          f"{middle(seconds, 1)}; {sum(mean >= 495 for mean in means)} with a mean of 495 or more over 100 fresh games, "
-          f"{sum(kept)} kept the pole up for 5,000 frames in all of 20 games")
+# The departures, undone. What stands in `replay` between the draw and the epsilon, once more for each minibatch:
+REPLAY = SCRIPT[SCRIPT.index("        state, action, reward, next_state, done = zip"):SCRIPT.index("        if self.epsilon >")]
+MOVING = "        for batches in np.split(batches, batch_size):\n" + "".join("    " + line for line in REPLAY.splitlines(True))
+SINGLE = [("agent.replay(64)", "agent.replay(32)"), ("len(self.memory), batch_size ** 2)", "len(self.memory), batch_size)")]
+RATE = ("self.learning_rate = 0.0015 ", "self.learning_rate = 0.0001 ")
+GAMMA = ("self.gamma = 0.99 ", "self.gamma = 0.9 ")
+EPSILON = ("self.epsilon_decay = .98 ", "self.epsilon_decay = .995 ")
+DEATH = [("-100 if terminated else", "-100 if terminated or truncated else"),
+         ("next_state, terminated)", "next_state, terminated or truncated)")]
+THE_POST = [*SINGLE, RATE, GAMMA, EPSILON, *DEATH, ("env = gym.make('CartPole-v1', render", "env = gym.make('CartPole-v0', render"),
+            (REPLAY, MOVING.replace("target_f, batch_size)", "target_f, 1)"))]
+ABLATION = {  # what is undone or varied: (why it is here, the edits)
+    "nothing": ("dqn.py as it is", []),
+    "32 single samples a replay": ("the post's; targets frozen as here", SINGLE + [("(state, target_f, batch_size)", "(state, target_f, 1)")]),
+    "learning rate 0.0001": ("the post's", [RATE]),
+    "gamma 0.9": ("the post's", [GAMMA]),
+    "epsilon_decay .995": ("the post's", [EPSILON]),
+    "targets from the moving network": ("the post's: both targets anew for each minibatch", [(REPLAY, MOVING)]),
+    "the time limit is a death": ("the post's", DEATH),
+    "everything: the post as written": ("one sample at a time, CartPole-v0", THE_POST),
+    "only target frozen, not target_f": ("the 2015 paper's way", [("        self.fit(state, target_f, batch_size)\n", """\
+        for rows in np.split(np.arange(len(target)), batch_size):
+            target_f = self.predict(state[rows])
+            target_f[np.arange(len(rows)), np.array(action)[rows]] = target[rows]
+            self.fit(state[rows], target_f, batch_size)
+""")]),
+    "32 minibatches of 32 at 0.003": ("the first version's recipe, with the targets frozen", [
+        ("agent.replay(64)", "agent.replay(32)"), ("self.learning_rate = 0.0015 ", "self.learning_rate = 0.003 ")]),
+    "the check: 500 frames, not 5,000": ("the first version's check", [
+        ("game = gym.make('CartPole-v1', max_episode_steps=5000", "game = gym.make('CartPole-v1', max_episode_steps=500"),
+        ("'CartPole-v1', 100, max_episode_steps=5000", "'CartPole-v1', 100, max_episode_steps=500"),
+        ("greedy[-1] == 5000 and play(agent, games) == 5000 and play(agent, starts) == 500",
+         "greedy[-1] == 500 and play(agent, games) == 500")]),
+}
 
 
-def shipped(options):
-    weights = ROOT / "save/cartpole-dqn.weights.h5"
-    scores, long = fresh(weights, 1000, 500), fresh(weights, 100, 5000)
-    print(f"1,000 games: mean {scores.mean():.1f}, worst {scores.min()}; with a limit of 5,000 frames: "
-          f"{(long == 5000).sum()} of 100 games last to the end, worst {long.min()}")
+def ablation():
+    rows = [["undone or varied", "solved", "games until solved, median (range)", "5,000 frames in each of 100 fresh games",
+             "stays, mean over the solved", "training score of games 401 to 500, or past the stop", "why it is here"]]
+    for name, (why, changes) in ABLATION.items():
+        began, runs = time.monotonic(), []
+        for ten in range(0, 20, 10):
+            if time.monotonic() - began < 450:
+                runs += two_at_a_time(f"ablation, {name}", range(ten, ten + 10), changes, episodes=500)
+        good = [run for run in runs if "games" in run]
+        rows.append([name, f"{len(good)} of {len(runs)}", middle([run["games"] for run in good]) if good else "",
+                     f"{sum((run['long'] == 5000).all() for run in good)} of {len(good)}" if good else "",
+                     f"{mean(mean(run['stays']) for run in good):.2f}" if good else "",
+                     f"{mean(mean(run['scores'][-100:]) for run in runs):.0f}", why])
+        print(table(*rows), file=sys.stderr, flush=True)
+    return ("dqn.py with one departure undone at a time, then the post as written, then variants that were weighed. Seeds 0 to 19 (0 "
+            "to 9 where a row takes over a quarter of an hour), at most 500 games; solved by the strict check, but in the last "
+            "row.\n\n" + table(*rows))
 
 
 PEER = '''
 import sys
 import gymnasium as gym
 import numpy as np
+import pygame
 import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
@@ -128,22 +199,25 @@ from stable_baselines3.common.callbacks import BaseCallback
 PLAY
 
 class Player:
-    def predict(self, states):
+    def predict(self, state):
         with torch.no_grad():
-            return model.q_net(torch.as_tensor(states)).numpy()
+            return model.q_net(torch.as_tensor(state).reshape(-1, 4)).numpy().reshape(*state.shape[:-1], 2)
 
 class Check(BaseCallback):
     def _on_step(self):
-        if self.num_timesteps % 1000 == 0 and play(Player(), games[:10]).min() == 500 and play(Player(), games).min() == 500:
+        if self.num_timesteps % 1000 == 0 and check(Player()):
             model.save("peer")
-            print("solved", self.num_timesteps)
+            print(self.num_timesteps)
             return False
         return True
 
+def check(player):
+    return play(player, game) == 5000 and play(player, games) == 5000 and play(player, starts) == 500
+
 seed = int(sys.argv[1])
-games = [gym.make("CartPole-v1", disable_env_checker=True) for _ in range(100)]
-for i, game in enumerate(games):
-    game.reset(seed=seed + 1 + i)
+starts = gym.make_vec("CartPole-v1", 1000, max_episode_steps=500)
+game = gym.make("CartPole-v1", max_episode_steps=5000, disable_env_checker=True)
+games = gym.make_vec("CartPole-v1", 100, max_episode_steps=5000)
 model = DQN("MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, batch_size=64, buffer_size=100000, learning_starts=1000,
             gamma=0.99, target_update_interval=10, train_freq=256, gradient_steps=128, exploration_fraction=0.16,
             exploration_final_eps=0.04, policy_kwargs=dict(net_arch=[256, 256]), seed=seed, device="cpu")
@@ -151,143 +225,198 @@ model.learn(50_000, callback=Check())
 '''
 
 
-def peer(options):
-    if not importlib.util.find_spec("stable_baselines3"):
-        sys.exit("stable-baselines3 is not installed here: pip install stable-baselines3")
+def peer():
     play, = (ast.get_source_segment(SCRIPT, node) for node in ast.parse(SCRIPT).body if getattr(node, "name", "") == "play")
-    ours, theirs, imports = [], [], []
-    table(["seed", "dqn.py: seconds", "Stable-Baselines3: seconds", "import tensorflow: seconds"])
-    for seed in options.seeds or range(5):
-        folder, solved, scores, seconds = train(seed)
-        assert solved
-        ours.append(seconds)
-        began = time.monotonic()
-        process = subprocess.run([sys.executable, "-c", PEER.replace("PLAY", play), str(seed)], cwd=folder,
-                                 capture_output=True, text=True, check=True)
-        theirs.append(time.monotonic() - began)
-        began = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import tensorflow"], capture_output=True, check=True)
-        imports.append(time.monotonic() - began)
-        print(f"| {seed} | {ours[-1]:.1f}, {len(scores)} games, {sum(scores)} frames | {theirs[-1]:.1f}, "
-              f"{process.stdout.strip() or 'not solved in 50000'} frames | {imports[-1]:.1f} |", flush=True)
-    print(f"| median (range) | {middle(ours, 1)} | {middle(theirs, 1)} | {middle(imports, 1)} |\n"
-          f"\ndqn.py takes {statistics.median(ours) / statistics.median(theirs):.2f} of the peer's median time")
+    commands = {"dqn.py": "dqn.py", "Stable-Baselines3": "peer.py", "import tensorflow": "floor.py"}
+    rows, seconds = [], {name: [] for name in commands}
+    for seed in range(5):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, script in zip(commands.values(), (SCRIPT, PEER.replace("PLAY", play), "import tensorflow")):
+                Path(folder, name).write_text(script)
+            row = [seed]
+            for name, script in commands.items():
+                began = time.monotonic()
+                process = subprocess.run([sys.executable, script, *(["--seed"] if script == "dqn.py" else []), str(seed)],
+                                         cwd=folder, capture_output=True, text=True)
+                seconds[name].append(time.monotonic() - began)
+                assert process.returncode == 0 and (process.stdout or script == "floor.py"), process.stderr
+                row.append(f"{seconds[name][-1]:.1f}")
+                if script != "floor.py":
+                    row.append(process.stdout.splitlines()[-1].split(":")[0].removeprefix("solved after "))
+        rows.append(row)
+        print("peer:", *row, file=sys.stderr, flush=True)
+    ours, theirs, floor = map(median, seconds.values())
+    return (f"Seconds from the start of the process to weights on disk that have passed the strict check, imports and checks included, "
+            f"one process at a time, in turn: dqn.py against Stable-Baselines3 {importlib.metadata.version('stable-baselines3')}'s DQN "
+            f"with the settings of its zoo, which is looked at every 1,000 frames. Medians: {ours:.1f}, {theirs:.1f}, ratio "
+            f"{ours / theirs:.2f}. The floor: {floor:.1f} for a process that only imports TensorFlow; the other parts are in `calls`.\n\n"
+            + table(["seed", "dqn.py: seconds", "games", "Stable-Baselines3: seconds", "frames", "import tensorflow: seconds"], *rows))
 
 
-def ablation(options):
-    table(["undone", "seeds solved", "games until solved, median (range)", "mean score of training games 51 to 100",
-           "of the last 50", "100 fresh games of the best network"])
-    for name, changes in ABLATION.items():
-        script = edited(*changes)
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            runs = list(pool.map(lambda seed: train(seed, script, ["--episodes", "500"]), options.seeds or range(10)))
-        games = [len(scores) for _, solved, scores, _ in runs if solved]
-        best = [fresh(next(folder.glob("save/*.weights.h5")), 100, 500).mean() for folder, *_ in runs]
-        print(f"| {name} | {len(games)} of {len(runs)} | {middle(games) if games else 'none'} | "
-              f"{middle([np.mean(scores[50:100] or 0) for _, _, scores, _ in runs])} | "
-              f"{middle([np.mean(scores[-50:]) for _, _, scores, _ in runs])} | {middle(best)} |", flush=True)
-
-
-def soak(options):
-    script = edited(
-        ("        if e % 2 == 0:\n", "        if False:\n"),
-        ("        agent.replay(32)\n", "        import time; began = time.monotonic()\n        agent.replay(32)\n"
-         "        took.append(time.monotonic() - began)\n"
-         "        if e + 1 in (100, 1000, 3000): print('soak', e + 1, len(agent.memory), 1000 * np.median(took[-100:]), "
-         "int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6, agent._compiled_replay.experimental_get_tracing_count())\n"),
-        ("    # Iterate the game\n", "    took = []\n"))
-    folder = Path(tempfile.mkdtemp())
-    (folder / "dqn.py").write_text(script)
-    process = subprocess.run([sys.executable, "dqn.py", "--episodes", "3000"], cwd=folder, capture_output=True, text=True)
-    table(["game", "transitions in memory", "ms a replay, median of 100", "resident memory, MB", "traces"],
-          *([word if i < 2 or i == 4 else f"{float(word):.0f}" for i, word in enumerate(line.split()[1:])]
-            for line in process.stdout.splitlines() if line.startswith("soak")))
-
-
-def calls(options):
-    sys.path.insert(0, str(ROOT))
-    import dqn
-    agent = dqn.DQNAgent(dqn.gym.make("CartPole-v1"))
-    rng = np.random.default_rng(0)
-
-    def ms(call, repeat):
+def milliseconds(call, repeat):
+    call()
+    took = []
+    for _ in range(repeat):
+        began = time.perf_counter()
         call()
-        took = []
-        for _ in range(repeat):
-            began = time.perf_counter()
-            call()
-            took.append(1000 * (time.perf_counter() - began))
-        return f"{statistics.median(took):.3g}"
-
-    def remember(count):
-        for state in np.float32(rng.normal(size=(count, 1, 4))):
-            agent.remember(state, np.int64(rng.integers(2)), 1.0, state, False)
-
-    state, states = np.zeros((1, 4), "float32"), np.float32(rng.normal(size=(2, 32, 32, 4)))
-    actions, rewards, dones = rng.integers(2, size=(32, 32)), np.float32(rng.normal(size=(32, 32))), np.zeros((32, 32), bool)
-    batch = states[0], actions, rewards, states[1], dones, 0.99
-    plain = dqn.tf.function(agent._replay)
-
-    def literal():
-        for state, action, reward, next_state in zip(states[0], actions, rewards, states[1]):
-            target_f = agent.model.predict_on_batch(state)
-            target_f[np.arange(32), action] = reward + 0.99 * agent.model.predict_on_batch(next_state).max(axis=1)
-            agent.model.train_on_batch(state, target_f)
-
-    table(["call", "ms, median"],
-          ["the values of one state: model.predict", ms(lambda: agent.model.predict(state, verbose=0), 20)],
-          ["the values of one state: model.predict_on_batch", ms(lambda: agent.model.predict_on_batch(state), 200)],
-          ["the values of one state: agent.predict", ms(lambda: agent.predict(state), 2000)],
-          ["the loop of a replay: predict_on_batch and train_on_batch", ms(literal, 10)],
-          ["the loop of a replay: tf.function", ms(lambda: plain(*batch), 40)],
-          ["the loop of a replay: tf.function with jit_compile, as in dqn.py", ms(lambda: agent._compiled_replay(*batch), 40)])
-    for count in 5_000, 495_000:
-        remember(count)
-        print(f"| agent.replay(32), {len(agent.memory):,} transitions in memory | {ms(lambda: agent.replay(32), 40)} |")
+        took.append(1000 * (time.perf_counter() - began))
+    return f"{median(took):.3g}"
 
 
-def phases(options):
-    """Of the games of the training, how many ended because the pole fell, the cart left the track, or time was up."""
-    table(["games", "pole fell", "cart left the track", "time was up", "mean score"])
-    ends = []
-    for seed in options.seeds or range(5):
-        folder, solved, scores, seconds = train(seed, edited(DUMP))
-        memory, scores = pickle.load(open(folder / "dump", "rb"))
-        for game, (last, score) in enumerate(zip(np.cumsum(scores) - 1, scores)):
-            state, done = memory[last][3][0], memory[last][4]
-            ends.append((game, "time" if not done else "track" if abs(state[0]) > 2.4 else "pole", score))
-    for first, last in (0, 10), (10, 25), (25, 50), (50, 75), (75, 100), (100, 150), (150, 200), (200, 1000):
-        some = [end for game, end, _ in ends if first <= game < last]
-        if some:
-            print(f"| {first} to {last - 1} |", *(f"{some.count(end) / len(some):.0%} |" for end in ("pole", "track", "time")),
-                  f"{np.mean([score for game, _, score in ends if first <= game < last]):.0f} |", flush=True)
+def calls():
+    agent, random = dqn.DQNAgent(dqn.gym.make("CartPole-v1")), np.random.default_rng(0)
+    states = np.float32(random.normal(size=(4096, 4)))
+    state, targets = states[:1], agent.predict(states)
+    began = time.perf_counter()
+    agent.fit(states, targets, 64)
+    compiling = 1000 * (time.perf_counter() - began)
+    plain = dqn.tf.function(type(agent)._fit.python_function)
+    minibatches = states.reshape(64, 64, 4), targets.reshape(64, 64, 2)
+    games = dqn.gym.make_vec("CartPole-v1", 100, max_episode_steps=5000)
+
+    def remembering(count):
+        while len(agent.memory) < count:
+            agent.remember(np.float32(random.normal(size=(1, 4))), np.int64(random.integers(2)), 1.0, state, False)
+        return milliseconds(lambda: agent.replay(64), 20)
+
+    def check():
+        state, _ = games.reset(seed=0)
+        for _ in range(5000):
+            state, *_ = games.step(np.argmax(agent.predict(state), axis=1))
+
+    return "Milliseconds, median.\n\n" + table(
+        ["call", "ms"],
+        ["the values of one state: model.predict, as in the post", milliseconds(lambda: agent.model.predict(state, verbose=0), 20)],
+        ["the values of one state: model.predict_on_batch, the fair alternative", milliseconds(lambda: agent.model.predict_on_batch(state), 200)],
+        ["the values of one state: agent.predict, in NumPy", milliseconds(lambda: agent.predict(state), 2000)],
+        ["the values of 4,096 states: model.predict_on_batch", milliseconds(lambda: agent.model.predict_on_batch(states), 20)],
+        ["the values of 4,096 states: agent.predict", milliseconds(lambda: agent.predict(states), 20)],
+        ["64 minibatches of 64: model.fit", milliseconds(lambda: agent.model.fit(states, targets, batch_size=64, verbose=0), 10)],
+        ["64 minibatches of 64: model.train_on_batch, the fair alternative",
+         milliseconds(lambda: [agent.model.train_on_batch(*each) for each in zip(*minibatches)], 10)],
+        ["64 minibatches of 64: tf.function", milliseconds(lambda: plain(agent, *minibatches), 20)],
+        ["64 minibatches of 64: agent.fit, tf.function with jit_compile", milliseconds(lambda: agent.fit(states, targets, 64), 20)],
+        ["the first call of agent.fit, which compiles", f"{compiling:.3g}"],
+        ["agent.replay(64), 5,000 transitions in memory", remembering(5_000)],
+        ["agent.replay(64), 500,000 transitions in memory", remembering(500_000)],
+        ["5,000 frames of 100 games at once, as in the check", milliseconds(check, 3)])
 
 
-def pictures(options):
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for script, color, label in (edited(), "C0", "dqn.py"), (edited(*THE_POST), "C3", "the post's settings"):
-        for i, seed in enumerate(options.seeds or range(5)):
-            scores = train(seed, script, ["--episodes", "500"])[2]
-            means = [np.mean(scores[max(0, game - 19):game + 1]) for game in range(len(scores))]
-            axes.plot(means, color=color, alpha=0.7, label=f"{label}: 5 seeds, a dot where a run ended" if i == 0 else None)
-            axes.plot(len(means) - 1, means[-1], "o", color=color)
-    axes.set(xlabel="game", ylabel="score (frames survived),\nmean of the last 20 games", xlim=0, ylim=(0, 500))
-    axes.legend()
-    figure.savefig(ROOT / "save/learning-curves.png", dpi=100)
-    keep = "".join(f"        if e == {game}: agent.save('{name}.weights.h5')\n" for game, name in ((4, "early"), (100, "midway")))
-    folder, *_ = train(0, edited(("        agent.replay(32)\n", "        agent.replay(32)\n" + keep)))
-    shutil.copy(folder / "save/cartpole-dqn.weights.h5", folder / "end.weights.h5")
-    for name in "early", "midway", "end":
-        subprocess.run([sys.executable, "dqn.py", "--watch", "--weights", f"{name}.weights.h5", "--gif",
-                        ROOT / f"save/player-{name}.gif"], cwd=folder, check=True)
+def soak():
+    told = "soak.jsonl"
+    watch = ("            agent.replay(64)  # post: 32\n", f"""\
+            began = time.time()
+            agent.replay(64)  # post: 32
+            memory = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+            print(json.dumps([time.time() - began, memory, len(agent.memory), time.time()]), file=open("{told}", "a"))
+""")
+    endless = ("            solved = solved or greedy[-1] == 5000 and", "            solved = False and")
+    folder = train(0, [watch, endless], episodes=3000, keep=False)["folder"]
+    replays, memories, transitions, times = zip(*map(json.loads, (folder / told).read_text().splitlines()))
+    shutil.rmtree(folder)
+    rows = [[game, transitions[game - 1], f"{1000 * median(replays[game - 100:game]):.0f}",
+             f"{(times[game - 1] - times[game - 100]) / 99:.3f}", f"{memories[game - 1]:.0f}"] for game in (100, 1000, 3000)]
+    growth = (memories[2999] - memories[999]) * 1e6 / (transitions[2999] - transitions[999])
+    return (f"3,000 games of seed 0, without the stop. Between game 1,000 and 3,000 a transition takes {growth:.0f} bytes of memory: like "
+            f"the post's, the agent keeps them all. Medians or means of the last 100 games.\n\n"
+            + table(["game", "transitions in memory", "ms a replay", "seconds a game, play and one game without exploring included",
+                     "resident memory, MB"], *rows))
+
+
+def shipped():
+    weights = ROOT / "save/cartpole-dqn.weights.h5"
+    short, long, noisy = fresh(weights, 1000, 500), fresh(weights, 100, 5000), fresh(weights, 100, 500, exploring=0.1)
+    return ("The weights in save/, without exploring, in games that neither the training nor its check has seen.\n\n" + table(
+        ["games", "frames at most", "mean", "worst", "whole"],
+        [1000, 500, f"{short.mean():.1f}", short.min(), (short == 500).sum()],
+        [100, "5,000", f"{long.mean():.1f}", long.min(), (long == 5000).sum()],
+        ["100, a tenth of the pushes random", 500, f"{noisy.mean():.1f}", noisy.min(), (noisy == 500).sum()]))
+
+
+def learning(runs, post):
+    """The curves: for each seed, and for the post's settings, the score without exploring after each game."""
+    figure = dqn.Figure(figsize=(10, 5.6), layout="constrained")
+    panels = figure.subplots(2, 3, sharex=True, sharey=True)
+    names = [*(f"dqn.py, seed {seed}" for seed in range(5)), "the post's settings, seed 0"]
+    for axes, name, run in zip(panels.flat, names, [*runs, post]):
+        axes.semilogy(run["scores"], ".", color="C1", markersize=2.5, label="training, exploring")
+        axes.semilogy(run["greedy"], color="C0", linewidth=0.8, label="without exploring")
+        axes.axhline(22, color="gray", linestyle="--", label="random play, on average")
+        if "games" in run:
+            axes.axvline(run["games"] - 1, color="C3", label="solved: the script stops here")
+        axes.set(title=name, ylim=(5, 7000))
+    figure.supxlabel("game")
+    figure.supylabel("score (frames survived)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.savefig(ROOT / "save/learning.png", dpi=90)
+
+
+def knowledge(agents):
+    """The maps: what pushing right is worth more than left, and at the end what a place on the track is worth."""
+    figure = dqn.Figure(figsize=(12, 3.6), layout="constrained")
+    panels = figure.subplots(1, 4)
+    angle, spin = np.meshgrid(np.linspace(-12, 12, 121), np.linspace(-180, 180, 121))
+    still = np.zeros_like(angle)
+    for axes, (name, agent) in zip(panels, agents.items()):
+        values = agent.predict(np.stack([still, still, np.radians(angle), np.radians(spin)], axis=-1))
+        difference = values[..., 1] - values[..., 0]
+        limit = np.abs(difference).max()
+        colours = axes.pcolormesh(angle, spin, difference, cmap="RdBu", vmin=-limit, vmax=limit, rasterized=True)
+        axes.contour(angle, spin, difference, [0], colors="black")
+        axes.set(title=name, xlabel="pole angle (degrees)")
+        figure.colorbar(colours, ax=axes)
+    panels[0].set(ylabel="angular velocity (degrees per second)")
+    place, speed = np.meshgrid(np.linspace(-2.4, 2.4, 121), np.linspace(-2, 2, 121))
+    values = agent.predict(np.stack([place, speed, still, still], axis=-1)).max(axis=-1)
+    colours = panels[3].pcolormesh(place, speed, values, cmap="viridis", rasterized=True)
+    panels[3].set(title="the end: value of a place", xlabel="cart position", ylabel="cart velocity")
+    figure.colorbar(colours, ax=panels[3])
+    figure.savefig(ROOT / "save/knowledge.png", dpi=90)
+
+
+def pictures():
+    runs = [train(seed, tell=(), keep=True) for seed in range(5)]
+    post = train(0, THE_POST, episodes=500, tell=())
+    learning(runs, post)
+    stop = runs[0]["games"]
+    networks = np.load(runs[0]["folder"] / "kept.npy")
+    agents = {}
+    for name, game in ("early", 5), ("midway", stop // 2), ("end", stop):
+        agent = agents[f"{name}: after {game} games"] = dqn.DQNAgent(None)
+        shapes = [weight.shape for weight in agent.weights]
+        parts = np.split(networks[game - 1], np.cumsum([np.prod(shape) for shape in shapes])[:-1])
+        agent.model.set_weights([part.reshape(shape) for part, shape in zip(parts, shapes)])
+        with tempfile.TemporaryDirectory() as folder:
+            agent.save(f"{folder}/{name}.weights.h5")
+            agent.load(f"{folder}/{name}.weights.h5")
+            subprocess.run([sys.executable, ROOT / "dqn.py", "--watch", "--weights", f"{folder}/{name}.weights.h5", "--gif",
+                            ROOT / f"save/player-{name}.gif"], check=True)
+    knowledge(agents)
+    for run in *runs, post:
+        shutil.rmtree(run["folder"])
+
+
+PARTS = {part.__name__: part for part in (seeds, ablation, peer, calls, soak, shipped, pictures)}
+
+
+def write(part, text):
+    """Put the section of this part into tests/RESULTS.md, in place of the one that is there."""
+    path, packages = ROOT / "tests/RESULTS.md", ("tensorflow", "keras", "numpy", "gymnasium")
+    head, *sections = path.read_text().split("\n## ") if path.exists() else ["# Results, written by tests/benchmark.py\n"]
+    found = {section.split("\n")[0]: section for section in sections}
+    model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    found[part] = (f"{part}\n\n`python tests/benchmark.py {part}`, {datetime.date.today()}, {len(model)} cores ({model[0]}), no GPU, "
+                   f"{platform.system()}, Python {platform.python_version()}, "
+                   + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages) + f"\n\n{text}\n")
+    path.write_text("\n## ".join([head, *(found[name] for name in PARTS if name in found)]))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {part.__name__: part for part in (seeds, shipped, peer, ablation, soak, calls, phases, pictures)}
-    parser.add_argument("part", choices=parts)
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: 0 to 19 for seeds, 0 to 9 for ablation, else 0 to 4")
-    options = parser.parse_args()
-    parts[options.part](options)
+    parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"])
+    chosen = parser.parse_args().parts
+    for name, part in PARTS.items():
+        if name in chosen or "all" in chosen:
+            result = part()
+            if result:
+                write(name, result)
