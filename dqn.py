@@ -83,14 +83,14 @@ class DQNAgent:
         return np.argmax(act_values[0])
 
     def replay(self, batch_size):
-        """Train on batch_size minibatches of batch_size memories each, then explore a little less ("Replay")."""
-        # post: batch_size samples, each its own target and fit; here n = batch_size ** 2, first all targets
+        """Learn from randomly chosen memories, then explore a little less ("Replay")."""
+        # post: batch_size samples, target and fit for each; here batch_size minibatches of them, first all targets
         batches = np.random.choice(len(self.memory), batch_size ** 2)  # post: min(batch_size, len(self.memory))
         state, action, reward, next_state, done = zip(*[self.memory[i] for i in batches])
-        state, next_state = np.concatenate(state), np.concatenate(next_state)  # n times (1, 4) -> (n, 4)
+        state, next_state = np.concatenate(state), np.concatenate(next_state)  # n = batch_size ** 2 rows: (n, 4)
         # if done, the reward, else the discounted future on top of it, as the network sees it now: (n,)
         target = np.where(done, reward, reward + self.gamma * np.amax(self.predict(next_state), axis=1))
-        # the network's own answer, (n, 2), so no error, but for the action taken; post: the same, for one sample
+        # what the network itself says, (n, 2), but for the action taken
         target_f = self.predict(state)
         target_f[np.arange(len(target_f)), action] = target
         self.fit(state, target_f, batch_size)
@@ -175,7 +175,7 @@ if __name__ == "__main__":
     agent = DQNAgent(env)
     if args.watch:
         sys.exit(watch(agent, env, args))
-    # post: judged by eye; here, without exploring, in one game, then a hundred at once, then from a thousand starts
+    # post: judged by eye; here solved when, without exploring, not one of these games ends before its time is up
     game = gym.make('CartPole-v1', max_episode_steps=5000, disable_env_checker=True)
     games = gym.make_vec('CartPole-v1', 100, max_episode_steps=5000)
     starts = gym.make_vec('CartPole-v1', 1000, max_episode_steps=500)
@@ -201,10 +201,9 @@ if __name__ == "__main__":
                     print("episode: {}/{}, score: {}, epsilon: {:.2f}"
                           .format(e, args.episodes, time_t + 1, agent.epsilon))
                     break
-            agent.replay(64)  # post: 32
+            agent.replay(48)  # post: 32
             if not np.isfinite(agent.weights[-1]).all():
                 sys.exit("dqn.py: the learning diverged: there are NaN or infinite weights")
-            # solved when not one of these games ends before its time is up
             scores.append(time_t + 1)
             greedy.append(play(agent, game))
             solved = greedy[-1] == 5000 and play(agent, games) == 5000 and play(agent, starts) == 500
@@ -217,4 +216,5 @@ if __name__ == "__main__":
     plot(scores, greedy, f"{name}.png")
     if not solved:
         sys.exit(f"not solved after {len(scores)} games; the last weights: {name}.weights.h5")
-    print(f"solved after {len(scores)} games: 100 of 100 without exploring last 5000 frames; weights: {name}.weights.h5")
+    print(f"solved after {len(scores)} games: 100 of 100 games without exploring lasted 5000 frames; "
+          f"weights: {name}.weights.h5")

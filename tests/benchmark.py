@@ -44,10 +44,10 @@ TELL = [
                 told = dict(games=e + 1, frames=sum(scores), seconds=time.time() - float(os.environ["BEGAN"]))
             if solved and len(stays) == PAST: break
 """)]
-END = ("    name = str(args.weights) if solved", """\
+END = ("    name = str(args.weights)", """\
     json.dump(dict(told, solved=solved, stays=stays, scores=scores, greedy=greedy), open("told.json", "w"))
     np.save("kept.npy", np.array([np.concatenate([w.ravel() for w in each]) for each in kept]))
-    name = str(args.weights) if solved""")
+    name = str(args.weights)""")
 BLIND = ("greedy.append(play(agent, game))", "greedy.append(0 if solved else play(agent, game))")  # saves time past the stop
 
 
@@ -101,7 +101,8 @@ def two_at_a_time(what, seeds, *args, **kwargs):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for result in pool.map(lambda seed: judged(seed, *args, **kwargs), seeds):
             results.append(result)
-            print(f"{what}: {len(results)} of {len(seeds)} seeds", file=sys.stderr, flush=True)
+            told = f"{result['games']} games, stays {mean(result['stays']):.2f}" if "games" in result else "not solved"
+            print(f"{what}: {len(results)} of {len(seeds)} seeds, the last: {told}", file=sys.stderr, flush=True)
     return results
 
 
@@ -135,14 +136,14 @@ def seeds():
 # The departures, undone. What stands in `replay` between the draw and the epsilon, once more for each minibatch:
 REPLAY = SCRIPT[SCRIPT.index("        state, action, reward, next_state, done = zip"):SCRIPT.index("        if self.epsilon >")]
 MOVING = "        for batches in np.split(batches, batch_size):\n" + "".join("    " + line for line in REPLAY.splitlines(True))
-SINGLE = [("agent.replay(64)", "agent.replay(32)"), ("len(self.memory), batch_size ** 2)", "len(self.memory), batch_size)")]
+SINGLE = [("agent.replay(48)", "agent.replay(32)"), ("len(self.memory), batch_size ** 2)", "len(self.memory), batch_size)")]
 RATE = ("self.learning_rate = 0.0015 ", "self.learning_rate = 0.0001 ")
 GAMMA = ("self.gamma = 0.99 ", "self.gamma = 0.9 ")
 EPSILON = ("self.epsilon_decay = .98 ", "self.epsilon_decay = .995 ")
 DEATH = [("-100 if terminated else", "-100 if terminated or truncated else"),
          ("next_state, terminated)", "next_state, terminated or truncated)")]
-THE_POST = [*SINGLE, RATE, GAMMA, EPSILON, *DEATH, ("env = gym.make('CartPole-v1', render", "env = gym.make('CartPole-v0', render"),
-            (REPLAY, MOVING.replace("target_f, batch_size)", "target_f, 1)"))]
+THE_POST = [*SINGLE, RATE, GAMMA, EPSILON, *DEATH, (REPLAY, MOVING.replace("target_f, batch_size)", "target_f, 1)")),
+            ("env = gym.make('CartPole-v1', render", "env = gym.make('CartPole-v0', render")]
 ABLATION = {  # what is undone or varied: (why it is here, the edits)
     "nothing": ("dqn.py as it is", []),
     "32 single samples a replay": ("the post's; targets frozen as here", SINGLE + [("(state, target_f, batch_size)", "(state, target_f, 1)")]),
@@ -151,7 +152,7 @@ ABLATION = {  # what is undone or varied: (why it is here, the edits)
     "epsilon_decay .995": ("the post's", [EPSILON]),
     "targets from the moving network": ("the post's: both targets anew for each minibatch", [(REPLAY, MOVING)]),
     "the time limit is a death": ("the post's", DEATH),
-    "everything: the post as written": ("one sample at a time, CartPole-v0", THE_POST),
+    "everything: the post as written": ("and CartPole-v0", THE_POST),
     "only target frozen, not target_f": ("the 2015 paper's way", [("        self.fit(state, target_f, batch_size)\n", """\
         for rows in np.split(np.arange(len(target)), batch_size):
             target_f = self.predict(state[rows])
@@ -159,7 +160,8 @@ ABLATION = {  # what is undone or varied: (why it is here, the edits)
             self.fit(state[rows], target_f, batch_size)
 """)]),
     "32 minibatches of 32 at 0.003": ("the first version's recipe, with the targets frozen", [
-        ("agent.replay(64)", "agent.replay(32)"), ("self.learning_rate = 0.0015 ", "self.learning_rate = 0.003 ")]),
+        ("agent.replay(48)", "agent.replay(32)"), ("self.learning_rate = 0.0015 ", "self.learning_rate = 0.003 ")]),
+    "64 minibatches of 64": ("weighed against 48 of 48", [("agent.replay(48)", "agent.replay(64)")]),
     "the check: 500 frames, not 5,000": ("the first version's check", [
         ("game = gym.make('CartPole-v1', max_episode_steps=5000", "game = gym.make('CartPole-v1', max_episode_steps=500"),
         ("'CartPole-v1', 100, max_episode_steps=5000", "'CartPole-v1', 100, max_episode_steps=500"),
@@ -265,19 +267,19 @@ def milliseconds(call, repeat):
 
 def calls():
     agent, random = dqn.DQNAgent(dqn.gym.make("CartPole-v1")), np.random.default_rng(0)
-    states = np.float32(random.normal(size=(4096, 4)))
+    states = np.float32(random.normal(size=(2304, 4)))
     state, targets = states[:1], agent.predict(states)
     began = time.perf_counter()
-    agent.fit(states, targets, 64)
+    agent.fit(states, targets, 48)
     compiling = 1000 * (time.perf_counter() - began)
     plain = dqn.tf.function(type(agent)._fit.python_function)
-    minibatches = states.reshape(64, 64, 4), targets.reshape(64, 64, 2)
+    minibatches = states.reshape(48, 48, 4), targets.reshape(48, 48, 2)
     games = dqn.gym.make_vec("CartPole-v1", 100, max_episode_steps=5000)
 
     def remembering(count):
         while len(agent.memory) < count:
             agent.remember(np.float32(random.normal(size=(1, 4))), np.int64(random.integers(2)), 1.0, state, False)
-        return milliseconds(lambda: agent.replay(64), 20)
+        return milliseconds(lambda: agent.replay(48), 20)
 
     def check():
         state, _ = games.reset(seed=0)
@@ -289,24 +291,24 @@ def calls():
         ["the values of one state: model.predict, as in the post", milliseconds(lambda: agent.model.predict(state, verbose=0), 20)],
         ["the values of one state: model.predict_on_batch, the fair alternative", milliseconds(lambda: agent.model.predict_on_batch(state), 200)],
         ["the values of one state: agent.predict, in NumPy", milliseconds(lambda: agent.predict(state), 2000)],
-        ["the values of 4,096 states: model.predict_on_batch", milliseconds(lambda: agent.model.predict_on_batch(states), 20)],
-        ["the values of 4,096 states: agent.predict", milliseconds(lambda: agent.predict(states), 20)],
-        ["64 minibatches of 64: model.fit", milliseconds(lambda: agent.model.fit(states, targets, batch_size=64, verbose=0), 10)],
-        ["64 minibatches of 64: model.train_on_batch, the fair alternative",
+        ["the values of 2,304 states: model.predict_on_batch", milliseconds(lambda: agent.model.predict_on_batch(states), 20)],
+        ["the values of 2,304 states: agent.predict", milliseconds(lambda: agent.predict(states), 20)],
+        ["48 minibatches of 48: model.fit", milliseconds(lambda: agent.model.fit(states, targets, batch_size=48, verbose=0), 10)],
+        ["48 minibatches of 48: model.train_on_batch, the fair alternative",
          milliseconds(lambda: [agent.model.train_on_batch(*each) for each in zip(*minibatches)], 10)],
-        ["64 minibatches of 64: tf.function", milliseconds(lambda: plain(agent, *minibatches), 20)],
-        ["64 minibatches of 64: agent.fit, tf.function with jit_compile", milliseconds(lambda: agent.fit(states, targets, 64), 20)],
+        ["48 minibatches of 48: tf.function", milliseconds(lambda: plain(agent, *minibatches), 20)],
+        ["48 minibatches of 48: agent.fit, tf.function with jit_compile", milliseconds(lambda: agent.fit(states, targets, 48), 20)],
         ["the first call of agent.fit, which compiles", f"{compiling:.3g}"],
-        ["agent.replay(64), 5,000 transitions in memory", remembering(5_000)],
-        ["agent.replay(64), 500,000 transitions in memory", remembering(500_000)],
+        ["agent.replay(48), 5,000 transitions in memory", remembering(5_000)],
+        ["agent.replay(48), 500,000 transitions in memory", remembering(500_000)],
         ["5,000 frames of 100 games at once, as in the check", milliseconds(check, 3)])
 
 
 def soak():
     told = "soak.jsonl"
-    watch = ("            agent.replay(64)  # post: 32\n", f"""\
+    watch = ("            agent.replay(48)  # post: 32\n", f"""\
             began = time.time()
-            agent.replay(64)  # post: 32
+            agent.replay(48)
             memory = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
             print(json.dumps([time.time() - began, memory, len(agent.memory), time.time()]), file=open("{told}", "a"))
 """)

@@ -186,7 +186,7 @@ def test_training_ends_solved_and_prints_nothing_but_its_own_lines(trained):
     folder, code, out, err = trained
     assert (code, err) == (0, []) and all(map(LINE.fullmatch, out[:-1]))
     assert [line.split()[1] for line in out[:-1]] == [f"{e}/1000," for e in range(len(out) - 1)]
-    assert out[-1].startswith(f"solved after {len(out) - 1} games: 100 of 100 without exploring") and str(folder / "save") in out[-1]
+    assert out[-1].startswith(f"solved after {len(out) - 1} games: 100 of 100 games without exploring") and str(folder / "save") in out[-1]
     assert sorted(os.listdir(folder / "save")) == ["cartpole-dqn.png", "cartpole-dqn.weights.h5"]
     picture = np.asarray(dqn.Image.open(folder / "save/cartpole-dqn.png").convert("RGB"))
     assert picture.shape[1] >= 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
@@ -233,7 +233,7 @@ def test_the_check_refuses_who_balances_but_drifts_away(agent, folder, wish, sol
     linear(agent, *wish).save(folder / "given.weights.h5")
     lasts = fresh(folder / "given.weights.h5", 100, 5000)
     assert lasts.min() >= 500 and np.median(lasts) > 1000 and (lasts.min() == 5000) == solved
-    (folder / "dqn.py").write_text(edited(("agent.replay(64)", "agent.load('given.weights.h5')")))
+    (folder / "dqn.py").write_text(edited(("agent.replay(48)", "agent.load('given.weights.h5')")))
     code, out, err = run(folder, "--episodes", "3")
     assert (code, len(out)) == ((0, 2) if solved else (1, 3))
     assert (folder / "save/cartpole-dqn.weights.h5").exists() == solved
@@ -349,7 +349,7 @@ def test_the_old_gym_will_do(folder):
     (folder / "gymnasium.py").write_text("raise ImportError('as if it were not installed')")
     with_solution(folder)
     assert run(folder, "--watch", "--gif", "play.gif") == (0, ["episode: 0/1000, score: 500"], [])
-    (folder / "dqn.py").write_text(edited(("agent.replay(64)", "agent.load(args.weights)")))  # to reach the check at once
+    (folder / "dqn.py").write_text(edited(("agent.replay(48)", "agent.load(args.weights)")))  # to reach the check at once
     code, out, err = run(folder, "--episodes", "3")
     assert (code, len(out), err) == (0, 2, [])
 
@@ -383,7 +383,7 @@ def test_weights_that_cannot_be_loaded(folder, agent):
     for name in "missing", "empty", "truncated", "text", "foreign":
         args = argparse.Namespace(weights=f"{folder}/{name}.weights.h5", episodes=1, gif=None)
         said = dqn.watch(agent, agent.env, args)
-        assert said.startswith(f"dqn.py: {folder}/{name}.weights.h5: ") and "\n" not in said and len(said) > len(str(folder)) + 40
+        assert said.startswith(f"dqn.py: watching {folder}/{name}.weights.h5: ") and "\n" not in said and len(said) > len(str(folder)) + 40
     code, out, err = run(folder, "--watch", "--gif", "play.gif", "--weights", "truncated.weights.h5")
     assert (code, out, len(err)) == (1, [], 1) and not (folder / "play.gif").exists()
 
