@@ -1,10 +1,10 @@
 """Deep Q Learning with Keras and Gym: the agent of Keon Kim's post of 2017, learning to play, on today's packages.
-Read it beside the post: what differs says `post:` where it stands, and the README's "Departures" says why.
-"""
+Read it beside the post: what differs says `post:` where it stands, and the README's "Departures" says why."""
 import argparse
 import copy
 import os
 import sys
+import warnings
 from pathlib import Path
 
 os.environ.update(KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3",
@@ -121,6 +121,7 @@ def play(agent, env):
 
 def watch(agent, env, args):
     """Play with the weights saved, in env's window or into an animation; return an error's one line, or None."""
+    warnings.simplefilter("ignore")  # Keras warns of a file without RMSprop's state
     try:
         agent.load(args.weights)
         for e in range(args.episodes):
@@ -128,7 +129,7 @@ def watch(agent, env, args):
             if args.gif:
                 frames = [Image.fromarray(frame).convert("P", dither=0) for frame in env.render()]
                 return frames[0].save(args.gif, save_all=True, append_images=frames[1:], duration=20, loop=0)
-    except (OSError, ValueError, KeyboardInterrupt) as error:  # the last has no text, and is no error
+    except (OSError, ValueError, KeyError, RuntimeError, KeyboardInterrupt) as error:  # the last: no text
         return f"dqn.py: watching {args.weights}: {error}".splitlines()[0] if str(error) else None
 
 
@@ -139,7 +140,7 @@ def plot(scores, greedy, name):
     axes.plot(greedy, label="without exploring")
     axes.axhline(22, color="gray", linestyle="--", label="random play, on average")
     axes.set(xlabel="game", ylabel="score (frames survived)", yscale="log", ylim=(5, 7000))
-    axes.legend()
+    axes.legend(loc="lower right")
     axes.figure.savefig(name)
 
 
@@ -175,8 +176,7 @@ if __name__ == "__main__":
     agent = DQNAgent(env)
     if args.watch:
         sys.exit(watch(agent, env, args))
-    # post: judged by eye; here solved when, without exploring, none of these games ends before its time is up; the
-    # first is played after each game of training, and has to go well three times in a row: once may be luck
+    # post: judged by eye; here solved when, without exploring, none of these ends early, the first three times in a row
     game = gym.make('CartPole-v1', max_episode_steps=5000, disable_env_checker=True)
     games = gym.make_vec('CartPole-v1', 100, max_episode_steps=5000)
     starts = gym.make_vec('CartPole-v1', 1000, max_episode_steps=500)

@@ -133,8 +133,9 @@ def seeds():
                                     "5,000 frames: whole of 100, worst", "stays", "training score"], *rows))
 
 
-# The departures, undone. What stands in `replay` between the draw and the epsilon, once more for each minibatch:
-REPLAY = SCRIPT[SCRIPT.index("        state, action, reward, next_state, done = zip"):SCRIPT.index("        if self.epsilon >")]
+# The departures, undone. What stands in `replay` between the draw and the epsilon, for each minibatch anew:
+FIRST, LAST = "        state, action, reward, next_state, done = zip", "        self.fit(state, target_f, batch_size)\n"
+REPLAY = FIRST + SCRIPT.partition(FIRST)[2].partition(LAST)[0] + LAST
 MOVING = "        for batches in np.split(batches, batch_size):\n" + "".join("    " + line for line in REPLAY.splitlines(True))
 SINGLE = [("agent.replay(48)", "agent.replay(32)"), ("len(self.memory), batch_size ** 2)", "len(self.memory), batch_size)")]
 RATE = ("self.learning_rate = 0.0015 ", "self.learning_rate = 0.0001 ")
@@ -153,7 +154,7 @@ ABLATION = {  # what is undone or varied: (why it is here, the edits)
     "targets from the moving network": ("the post's: both targets anew for each minibatch", [(REPLAY, MOVING)]),
     "the time limit is a death": ("the post's", DEATH),
     "everything: the post as written": ("and CartPole-v0", THE_POST),
-    "only target frozen, not target_f": ("the 2015 paper's way", [("        self.fit(state, target_f, batch_size)\n", """\
+    "only target frozen, not target_f": ("the 2015 paper's way", [(LAST, """\
         for rows in np.split(np.arange(len(target)), batch_size):
             target_f = self.predict(state[rows])
             target_f[np.arange(len(rows)), np.array(action)[rows]] = target[rows]
@@ -327,12 +328,14 @@ def soak():
 
 def shipped():
     weights = ROOT / "save/cartpole-dqn.weights.h5"
-    short, long, noisy = fresh(weights, 1000, 500), fresh(weights, 100, 5000), fresh(weights, 100, 500, exploring=0.1)
+    short, long = fresh(weights, 1000, 500), fresh(weights, 100, 5000)
+    noisy, chance = fresh(weights, 100, 500, exploring=0.1), fresh(weights, 1000, 500, exploring=1.0)
     return ("The weights in save/, without exploring, in games that neither the training nor its check has seen.\n\n" + table(
         ["games", "frames at most", "mean", "worst", "whole"],
         [1000, 500, f"{short.mean():.1f}", short.min(), (short == 500).sum()],
         [100, "5,000", f"{long.mean():.1f}", long.min(), (long == 5000).sum()],
-        ["100, a tenth of the pushes random", 500, f"{noisy.mean():.1f}", noisy.min(), (noisy == 500).sum()]))
+        ["100, a tenth of the pushes random", 500, f"{noisy.mean():.1f}", noisy.min(), (noisy == 500).sum()],
+        ["1000, all pushes random", 500, f"{chance.mean():.1f}", chance.min(), (chance == 500).sum()]))
 
 
 def learning(runs, post):
@@ -377,8 +380,9 @@ def knowledge(agents):
 
 
 def pictures():
-    runs = [train(seed, tell=(), keep=True) for seed in range(5)]
-    post = train(0, THE_POST, episodes=500, tell=())
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        *runs, post = pool.map(lambda seed: train(seed, tell=(), keep=True) if seed < 5 else
+                               train(0, THE_POST, episodes=500, tell=()), range(6))
     learning(runs, post)
     stop = runs[0]["games"]
     networks = np.load(runs[0]["folder"] / "kept.npy")

@@ -307,8 +307,7 @@ def test_watch_plays_in_a_window_at_the_game_s_own_speed(folder):
 
 
 def test_render_shows_the_training(folder):
-    code, out, err = run(folder, "--render", "--episodes", "2", SDL_VIDEODRIVER="dummy")
-    assert (code, len(out), len(err)) == (1, 2, 1)
+    assert [len(lines) for lines in run(folder, "--render", "--episodes", "2", SDL_VIDEODRIVER="dummy")[1:]] == [2, 1]
 
 
 def test_ctrl_c_ends_the_watching_quietly(folder):
@@ -374,16 +373,17 @@ def test_wrong_commands_end_with_one_line_and_exit_code_2(tmp_path, monkeypatch,
 
 def test_weights_that_cannot_be_loaded(folder, agent):
     good = SOLUTION.read_bytes()
-    (folder / "empty.weights.h5").touch()
-    (folder / "truncated.weights.h5").write_bytes(good[:len(good) // 2])
-    (folder / "text.weights.h5").write_text("balance the pole\n" * 1000)
-    layers = [dqn.Input((4,)), *map(dqn.Dense, (24, 24, 2))]
-    dqn.Sequential(layers).save_weights(folder / "foreign.weights.h5")
+    for name, content in ("empty", b""), ("truncated", good[:len(good) // 2]), ("text", b"balance the pole\n" * 1000):
+        (folder / f"{name}.weights.h5").write_bytes(content)
+    foreign = dqn.Sequential([dqn.Input((4,)), *map(dqn.Dense, (24, 24, 2))])
+    foreign.compile("adam", "mse")
+    foreign.optimizer.build(foreign.trainable_variables)
+    foreign.save_weights(folder / "foreign.weights.h5")
     for name in "missing", "empty", "truncated", "text", "foreign":
         args = argparse.Namespace(weights=f"{folder}/{name}.weights.h5", episodes=1, gif=None)
         said = dqn.watch(agent, agent.env, args)
         assert said.startswith(f"dqn.py: watching {folder}/{name}.weights.h5: ") and "\n" not in said and len(said) > len(str(folder)) + 40
-    code, out, err = run(folder, "--watch", "--gif", "play.gif", "--weights", "truncated.weights.h5")
+    code, out, err = run(folder, "--watch", "--gif", "play.gif", "--weights", "foreign.weights.h5")
     assert (code, out, len(err)) == (1, [], 1) and not (folder / "play.gif").exists()
 
 
