@@ -178,7 +178,7 @@ if __name__ == "__main__":
         sys.exit(watch(agent, env, args))
     # post: judged by eye; here solved when, without exploring, none of these ends early, the first three times in a row
     game = gym.make('CartPole-v1', max_episode_steps=5000, disable_env_checker=True)
-    games = gym.make_vec('CartPole-v1', 100, max_episode_steps=5000)
+    games = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)
     starts = gym.make_vec('CartPole-v1', 1000, max_episode_steps=500)
     env.reset(seed=args.seed)  # post: not seeded
     env.action_space.seed(args.seed)
@@ -217,4 +217,4 @@ if __name__ == "__main__":
     plot(scores, greedy, f"{name}.png")
     if not solved:
         sys.exit(f"not solved after {len(scores)} games; the last weights: {name}.weights.h5")
-    print(f"solved after {len(scores)} games: 100 of 100 games without exploring lasted 5000 frames: {name}.weights.h5")
+    print(f"solved after {len(scores)} games: 200 of 200 games without exploring lasted 5000 frames: {name}.weights.h5")

@@ -165,7 +165,7 @@ ABLATION = {  # what is undone or varied: (why it is here, the edits)
     "64 minibatches of 64": ("weighed against 48 of 48", [("agent.replay(48)", "agent.replay(64)")]),
     "the check: 500 frames, not 5,000": ("the first version's check", [
         ("game = gym.make('CartPole-v1', max_episode_steps=5000", "game = gym.make('CartPole-v1', max_episode_steps=500"),
-        ("'CartPole-v1', 100, max_episode_steps=5000", "'CartPole-v1', 100, max_episode_steps=500"),
+        ("'CartPole-v1', 200, max_episode_steps=5000", "'CartPole-v1', 100, max_episode_steps=500"),
         ("greedy[-3:] == [5000] * 3 and play(agent, games) == 5000 and play(agent, starts) == 500",
          "greedy[-1] == 500 and play(agent, games) == 500")]),
 }
@@ -220,7 +220,7 @@ def check(player):
 seed = int(sys.argv[1])
 starts = gym.make_vec("CartPole-v1", 1000, max_episode_steps=500)
 game = gym.make("CartPole-v1", max_episode_steps=5000, disable_env_checker=True)
-games = gym.make_vec("CartPole-v1", 100, max_episode_steps=5000)
+games = gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
 model = DQN("MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, batch_size=64, buffer_size=100000, learning_starts=1000,
             gamma=0.99, target_update_interval=10, train_freq=256, gradient_steps=128, exploration_fraction=0.16,
             exploration_final_eps=0.04, policy_kwargs=dict(net_arch=[256, 256]), seed=seed, device="cpu")
@@ -275,7 +275,7 @@ def calls():
     compiling = 1000 * (time.perf_counter() - began)
     plain = dqn.tf.function(type(agent)._fit.python_function)
     minibatches = states.reshape(48, 48, 4), targets.reshape(48, 48, 2)
-    games = dqn.gym.make_vec("CartPole-v1", 100, max_episode_steps=5000)
+    games = dqn.gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
 
     def remembering(count):
         while len(agent.memory) < count:
@@ -302,7 +302,7 @@ def calls():
         ["the first call of agent.fit, which compiles", f"{compiling:.3g}"],
         ["agent.replay(48), 5,000 transitions in memory", remembering(5_000)],
         ["agent.replay(48), 500,000 transitions in memory", remembering(500_000)],
-        ["5,000 frames of 100 games at once, as in the check", milliseconds(check, 3)])
+        ["5,000 frames of 200 games at once, as in the check", milliseconds(check, 3)])
 
 
 def soak():

@@ -184,7 +184,7 @@ def test_training_ends_solved_and_prints_nothing_but_its_own_lines(trained):
     folder, code, out, err = trained
     assert (code, err) == (0, []) and all(map(LINE.fullmatch, out[:-1]))
     assert [line.split()[1] for line in out[:-1]] == [f"{e}/1000," for e in range(len(out) - 1)]
-    assert out[-1].startswith(f"solved after {len(out) - 1} games: 100 of 100 games without exploring") and str(folder / "save") in out[-1]
+    assert out[-1].startswith(f"solved after {len(out) - 1} games: 200 of 200 games without exploring") and str(folder / "save") in out[-1]
     assert sorted(os.listdir(folder / "save")) == ["cartpole-dqn.png", "cartpole-dqn.weights.h5"]
     picture = np.asarray(dqn.Image.open(folder / "save/cartpole-dqn.png").convert("RGB"))
     assert picture.shape[1] >= 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
