@@ -66,7 +66,7 @@ class DQNAgent:
         self._fit(state.reshape(-1, batch_size, 4), target_f.reshape(-1, batch_size, 2))
         self.weights = self.model.get_weights()
 
-    @tf.function(jit_compile=True)  # compiled as a whole: 16 ms; the same steps called from Python take 170
+    @tf.function(jit_compile=True)  # compiled as a whole: 10 ms a replay; train_on_batch takes 58
     def _fit(self, states, targets):
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
