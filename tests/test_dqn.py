@@ -231,8 +231,8 @@ def test_the_check_refuses_who_balances_but_drifts_away(agent, folder, wish, sol
     linear(agent, *wish).save(folder / "given.weights.h5")
     lasts = fresh(folder / "given.weights.h5", 100, 5000)
     assert lasts.min() >= 500 and np.median(lasts) > 1000 and (lasts.min() == 5000) == solved
-    assert (dqn.play(agent, dqn.gym.make_vec("CartPole-v1", 100, max_episode_steps=5000)) == 5000) == solved
-    (folder / "dqn.py").write_text(edited(("agent.replay(48)", "agent.load('given.weights.h5')")))
+    sieve = [] if solved else [("greedy[-3:] == [5000] * 3 and ", "")]  # the many games have to notice, also without it
+    (folder / "dqn.py").write_text(edited(("agent.replay(48)", "agent.load('given.weights.h5')"), *sieve))
     code, out, err = run(folder, "--episodes", "4")
     assert (code, len(out)) == ((0, 4) if solved else (1, 4))
     assert (folder / "save/cartpole-dqn.weights.h5").exists() == solved
