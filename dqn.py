@@ -98,7 +98,7 @@ class DQNAgent:
             self.epsilon *= self.epsilon_decay
 
     def load(self, name):
-        """Take the weights from the file `name`; OSError or ValueError if it holds none for this network."""
+        """Take the weights from the file `name`; an error, mostly OSError or ValueError, if it has none for it."""
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
 

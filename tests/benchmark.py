@@ -29,8 +29,7 @@ import numpy as np  # noqa: E402
 
 SCRIPT = (ROOT / "dqn.py").read_text()
 
-# What an edited copy of the script tells more: it goes on for args.past games after the stop, then writes out.json
-
+# What an edited copy of the script tells more: it goes on for PAST games after the stop, then writes told.json
 TELL = [
     ("    scores, greedy, solved = [], [], False\n",
      "    scores, greedy, solved = [], [], False\n"
@@ -120,7 +119,7 @@ def seeds():
     good = [run for run in runs if "games" in run]
     rows = [[seed, *((run["games"], run["frames"], f"{run['seconds']:.1f}", f"{run['short'].mean():.1f}, {run['short'].min()}",
                       f"{(run['long'] == 5000).sum()}, {run['long'].min()}", f"{mean(run['stays']):.2f}",
-                      f"{mean(run['scores'][-100:]):.0f}") if run in good else ["not solved"] + [""] * 6)]
+                      f"{mean(run['scores'][-100:]):.0f}") if "games" in run else ["not solved"] + [""] * 6)]
             for seed, run in enumerate(runs)]
     stays = [mean(run["stays"]) for run in good]
     return (f"{len(good)} of {len(runs)} seeds solved within 1,000 games; games {middle([run['games'] for run in good])}, frames "
@@ -314,7 +313,7 @@ def soak():
             print(json.dumps([time.time() - began, memory, len(agent.memory), time.time()]), file=open("{told}", "a"))
 """)
     endless = ("            solved = solved or greedy[-3:] == [5000] * 3 and", "            solved = False and")
-    folder = train(0, [watch, endless], episodes=3000, keep=False)["folder"]
+    folder = train(0, [watch, endless], episodes=3000)["folder"]
     replays, memories, transitions, times = zip(*map(json.loads, (folder / told).read_text().splitlines()))
     shutil.rmtree(folder)
     rows = [[game, transitions[game - 1], f"{1000 * median(replays[game - 100:game]):.0f}",
