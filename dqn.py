@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 os.environ.update(KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3",
-                  OPENBLAS_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1",  # more make two runs at once five times slower
+                  OPENBLAS_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1",  # with more, two runs at once hinder each other
                   PYGAME_HIDE_SUPPORT_PROMPT="1", SDL_FRAMEBUFFER_ACCELERATION="0")  # Mesa's crashes beside TensorFlow
 stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow and Gym print while they load, whatever one sets
@@ -56,7 +56,7 @@ class DQNAgent:
         self.weights = model.get_weights()  # NumPy: kernel, bias, kernel, bias...; renewed when the model's change
 
     def predict(self, state):
-        """post: model.predict; the same in NumPy, (..., 4) -> (..., 2): 0.02 ms a state, predict_on_batch takes 0.5."""
+        """post: model.predict; the same in NumPy, (..., 4) -> (..., 2): 0.02 ms a state, predict_on_batch takes 0.4."""
         for kernel, bias in zip(self.weights[:-2:2], self.weights[1:-2:2]):
             state = np.tanh(state @ kernel + bias)
         return state @ self.weights[-2] + self.weights[-1]
@@ -66,7 +66,7 @@ class DQNAgent:
         self._fit(state.reshape(-1, batch_size, 4), target_f.reshape(-1, batch_size, 2))
         self.weights = self.model.get_weights()
 
-    @tf.function(jit_compile=True)  # compiled as a whole: 10 ms a replay; train_on_batch takes 58
+    @tf.function(jit_compile=True)  # compiled as a whole: 10 ms a fit; train_on_batch takes 58
     def _fit(self, states, targets):
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
@@ -84,7 +84,7 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Learn from randomly chosen memories, then explore a little less ("Replay")."""
-        # post: batch_size samples, target and fit for each; here batch_size minibatches of them, first all targets
+        # post: batch_size samples, target and fit for each; here as many minibatches of as many, all targets first
         batches = np.random.choice(len(self.memory), batch_size ** 2)  # post: min(batch_size, len(self.memory))
         state, action, reward, next_state, done = zip(*[self.memory[i] for i in batches])
         state, next_state = np.concatenate(state), np.concatenate(next_state)  # n = batch_size ** 2 rows: (n, 4)
@@ -98,7 +98,7 @@ class DQNAgent:
             self.epsilon *= self.epsilon_decay
 
     def load(self, name):
-        """Take the weights from the file `name`; an error, mostly OSError or ValueError, if it has none for it."""
+        """Take the weights from the file `name`; an error, mostly OSError or ValueError, if it holds none that fit."""
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
 
@@ -134,10 +134,10 @@ def watch(agent, env, args):
 
 
 def plot(scores, greedy, name):
-    """Draw the learning curve into the picture `name`: of each game its score, and one without exploring."""
+    """Draw the learning curve into the picture `name`: each game's score, and that of the one without exploring."""
     axes = Figure(figsize=(8, 4), layout="constrained").subplots()
-    axes.plot(scores, ".", label="training")
-    axes.plot(greedy, label="without exploring")
+    axes.plot(scores, "C1.", label="training")
+    axes.plot(greedy, "C0", label="without exploring")
     axes.axhline(22, color="gray", linestyle="--", label="random play, on average")
     axes.set(xlabel="game", ylabel="score (frames survived)", yscale="log", ylim=(5, 7000))
     axes.legend(loc="lower right")
@@ -176,7 +176,7 @@ if __name__ == "__main__":
     agent = DQNAgent(env)
     if args.watch:
         sys.exit(watch(agent, env, args))
-    # post: judged by eye; here solved when, without exploring, none of these ends early, the first three times in a row
+    # post: judged by eye; here solved when, without exploring, none of these ends early, `game` three times in a row
     game = gym.make('CartPole-v1', max_episode_steps=5000, disable_env_checker=True)
     games = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)
     starts = gym.make_vec('CartPole-v1', 1000, max_episode_steps=500)
@@ -188,7 +188,7 @@ if __name__ == "__main__":
         for e in range(args.episodes):  # post: episodes
             state, _ = env.reset()  # post: the state alone
             state = np.reshape(state, [1, 4])
-            for time_t in range(5000):
+            for time_t in range(5000):  # post: env.render() follows, if one wants; here --render
                 action = agent.act(state)
                 next_state, reward, terminated, truncated, _ = env.step(action)  # post: done, for the middle two
                 next_state = np.reshape(next_state, [1, 4])

@@ -192,8 +192,8 @@ def test_training_ends_solved_and_prints_nothing_but_its_own_lines(trained):
 
 def test_the_trained_and_the_shipped_player_keep_the_pole_for_5000_frames(trained):
     for weights in trained[0] / "save/cartpole-dqn.weights.h5", SOLUTION:
-        assert (fresh(weights, 100, 5000) == 5000).sum() >= 99
-        assert (fresh(weights, 100, 500) == 500).sum() >= 99
+        assert (fresh(weights, 100, 5000)[0] == 5000).sum() >= 99
+        assert (fresh(weights, 100, 500)[0] == 500).sum() >= 99
 
 
 def test_same_seed_same_lines_same_weights_and_another_seed_others(folder):
@@ -229,7 +229,7 @@ def test_dying_is_remembered_as_done_and_the_time_limit_is_not(folder, limit):
 def test_the_check_refuses_who_balances_but_drifts_away(agent, folder, wish, solved):
     """The first of these two networks lasts 500 frames in 100 of 100 games, more than 1,000 mostly, but not 5,000."""
     linear(agent, *wish).save(folder / "given.weights.h5")
-    lasts = fresh(folder / "given.weights.h5", 100, 5000)
+    lasts = fresh(folder / "given.weights.h5", 100, 5000)[0]
     assert lasts.min() >= 500 and np.median(lasts) > 1000 and (lasts.min() == 5000) == solved
     sieve = [] if solved else [("greedy[-3:] == [5000] * 3 and ", "")]  # the many games have to notice, also without it
     (folder / "dqn.py").write_text(edited(("agent.replay(48)", "agent.load('given.weights.h5')"), *sieve))
@@ -247,7 +247,7 @@ def test_an_unsolved_run_keeps_its_weights_beside_a_solution(folder, tmp_path):
     assert code == 1 and len(out) == 2 and len(err) == 1 and err[0].startswith("not solved after 2 games")
     assert solution.read_bytes() == SOLUTION.read_bytes()
     unsolved = folder / "save/cartpole-dqn.unsolved.weights.h5"
-    assert str(unsolved) in err[0] and fresh(unsolved, 10, 500).mean() < 500
+    assert str(unsolved) in err[0] and fresh(unsolved, 10, 500)[0].mean() < 500
     assert sorted(os.listdir(folder / "save")) == ["cartpole-dqn.unsolved.png", unsolved.name, solution.name]
 
 
