@@ -145,7 +145,7 @@ def seeds():
             f"{middle([run['frames'] for run in good])}, seconds {middle([run['seconds'] for run in good], 1)}, median (range), two "
             f"runs at a time. {sum((run['long'] == 5000).all() for run in good)} of the networks keep 5,000 frames in each of 100 "
             f"fresh games, {sum((run['short'] == 500).all() for run in good)} keep 500; they are the same games for every network. "
-            f"The check has 200 games because a network of seed 56 once passed one of 100 and then kept 93 of these.\n\n"
+            f"The check has 200 games because a network of seed 56 once passed a check of 100 and then kept 5,000 frames in 93.\n\n"
             f"It stays: {mean(stays):.3f} on average over the seeds ({min(stays):.2f} to {max(stays):.2f}), the share of the 200 games trained past the stop after which 20 games "
             f"without exploring all last 500 frames. Training score: the mean of the last 100 of these games, a tenth of the pushes "
             f"random.\n\n" + table(["seed", "games", "frames of training", "seconds", "500 frames: mean, worst of 100",
@@ -164,7 +164,7 @@ EPSILON = ("self.epsilon_decay = .98 ", "self.epsilon_decay = .995 ")
 DEATH = [("-100 if terminated else", "-100 if terminated or truncated else"),
          ("next_state, terminated)", "next_state, terminated or truncated)")]
 V0 = ("env = gym.make('CartPole-v1', render", "env = gym.make('CartPole-v0', render")
-ROOT_OF = ("RMSprop(learning_rate=self.learning_rate)", "RMSprop(learning_rate=self.learning_rate, epsilon=1e-16)")
+ROOT_OF = ("RMSprop(learning_rate=self.learning_rate)", "RMSprop(learning_rate=self.learning_rate, epsilon=1e-16)")  # about 1e-8 outside
 THE_POST = [*SINGLE, RATE, GAMMA, EPSILON, *DEATH, V0, ROOT_OF,
             (REPLAY, MOVING.replace("batches, batch_size)", "batches, len(batches))").replace("target_f, batch_size)", "target_f, 1)"))]
 ABLATION = {  # what is undone or varied: (why it is here, the edits)
@@ -176,24 +176,28 @@ ABLATION = {  # what is undone or varied: (why it is here, the edits)
     "gamma 0.9": ("The post's gamma, to see whether looking ahead so far does.", [GAMMA]),
     "epsilon_decay .995": ("The post's decay, which explores for longer.", [EPSILON]),
     "the time limit is a death": ("The post remembers it so and punishes it.", DEATH),
-    "CartPole-v0": ("The post's games have 200 frames.", [V0]),
+    "CartPole-v0": ("The post's games of training have 200 frames; the check stays.", [V0]),
     "CartPole-v0, the time limit is a death": ("Both as in the post: the limit is met sooner.", [V0, *DEATH]),
-    "draws no more than there are memories": ("The post's, in whole minibatches, one at least.", [
+    "draws no more than there are memories": ("The post's limit, in whole minibatches.", [
         (DRAW, "np.random.choice(len(self.memory), max(1, min(batch_size, len(self.memory) // batch_size)) * batch_size)"),
         ("@tf.function(jit_compile=True)", "@tf.function(reduce_retracing=True)")]),
-    "RMSprop's epsilon outside the root": ("The Keras of 2017 had it there; here by an epsilon of 1e-16 inside.", [ROOT_OF]),
+    "RMSprop's epsilon outside the root": ("The Keras of 2017 had it there.", [ROOT_OF]),
     "everything: the post as written": ("All of the above at once, sample after sample.", THE_POST),
-    "targets shuffled": ("A control: nothing to learn, and the same check as often. What passes, passes by luck.", [
+    "targets shuffled": ("A control: nothing to learn, and the same check as often.", [
         ("        target_f = self.predict(state)\n", "        np.random.shuffle(target)\n        target_f = self.predict(state)\n")]),
-    "only target frozen, not target_f": ("The value of the other action is then not pulled back.", [(LAST, """\
+    "a new random network after each game": ("A control: the weights shuffled, not fitted; the same check as often.", [(LAST, """\
+        self.model.set_weights([np.random.permutation(weight.ravel()).reshape(weight.shape) for weight in self.weights])
+        self.weights = self.model.get_weights()
+""")]),
+    "only target frozen, not target_f": ("The value of the action not taken then has no error, as in the post.", [(LAST, """\
         for rows in np.split(np.arange(len(target)), batch_size):
             target_f = self.predict(state[rows])
             target_f[np.arange(len(rows)), np.array(action)[rows]] = target[rows]
             self.fit(state[rows], target_f, batch_size)
 """)]),
-    "32 minibatches of 32 at 0.003": ("The first version's recipe, but with frozen targets.", [
+    "32 minibatches of 32 at 0.003": ("An earlier recipe of this script, now with frozen targets.", [
         ("agent.replay(48)", "agent.replay(32)"), ("self.learning_rate = 0.0015 ", "self.learning_rate = 0.003 ")]),
-    "the first version's check": ("100 games of 500 frames, once, after every other game.", [
+    "an earlier check": ("100 games of 500 frames, once, after every other game.", [
         ("game = gym.make('CartPole-v1', max_episode_steps=5000", "game = gym.make('CartPole-v1', max_episode_steps=500"),
         ("'CartPole-v1', 200, max_episode_steps=5000", "'CartPole-v1', 100, max_episode_steps=500"),
         ("greedy[-3:] == [5000] * 3 and play(agent, games) == 5000 and play(agent, starts) == 500",
@@ -216,8 +220,8 @@ def ablation():
                        if good else [""] * 3),
                      f"{median([score for run in bad for score in run['greedy'][400:]]):.0f}" if bad else "", why])
         print(table(*rows), file=sys.stderr, flush=True)
-    return ("dqn.py with one departure undone at a time, then the post as written, a control, and variants that were weighed. Seeds 0 to 19 (0 "
-            "to 9 where a row takes over a quarter of an hour). At most 500 games, so a seed that `seeds` solves later counts as not "
+    return ("dqn.py with one departure undone at a time, then the post as written, two controls, and variants that were weighed. Seeds 0 to "
+            "19, or 0 to 9 (*of 10*) in a row of over a quarter of an hour. At most 500 games, so a seed that `seeds` solves later counts as not "
             "solved here. *Solved* is dqn.py's own check, but in the last row.\n\n" + table(*rows))
 
 
@@ -357,7 +361,7 @@ def soak():
              f"{(times[game - 1] - times[game - 100]) / 99:.3f}", f"{memories[game - 1]:.0f}"] for game in (100, 1000, 3000)]
     growth = (memories[2999] - memories[999]) * 1e6 / (transitions[2999] - transitions[999])
     return (f"3,000 games of seed 0, without the stop. Between game 1,000 and 3,000 resident memory grows by {growth:.0f} bytes a "
-            f"transition: like the post's, the agent keeps them all. Medians or means of the last 100 games.\n\n"
+            f"transition: like the post's, the agent keeps them all. Of the last 100 games: the median replay, the mean seconds.\n\n"
             + table(["game", "transitions in memory", "ms a replay", "seconds a game, play and one game without exploring included",
                      "resident memory, MB"], *rows))
 
@@ -437,8 +441,8 @@ def pictures():
     knowledge(agents)
     for run in *runs, post:
         shutil.rmtree(run["folder"])
-    return ("The networks of learning.png on the way, 100 fresh games of 500 frames each, without exploring: how those end that end "
-            "early.\n\n" + table(["seed", "network", "mean score", "cart off the track, left", "cart off the track, right",
+    return ("The networks of learning.png on the way, 100 fresh games of 500 frames each, without exploring: how those end "
+            "that do not last.\n\n" + table(["seed", "network", "mean score", "cart off the track, left", "cart off the track, right",
                                   "pole fell, the cart how far (median; the track ends at 2.4)"], *rows))
 
 
