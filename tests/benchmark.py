@@ -1,4 +1,4 @@
-"""The figures and pictures behind README.md. Each part writes its own section of tests/RESULTS.md, or pictures into save/.
+"""The figures and pictures behind README.md. Each part writes its own section of tests/RESULTS.md, `pictures` also into save/.
 
     python tests/benchmark.py all              every part, about two hours
     python tests/benchmark.py seeds shipped    only these
@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 
 SCRIPT = (ROOT / "dqn.py").read_text()
 
-# What an edited copy of the script tells more: it plays at most LIMIT games until solved and PAST after, then writes told.json
+# What an edited copy of the script tells more: it plays at most LIMIT games until solved and 200 after, then writes told.json
 TELL = [
     ("    scores, greedy, solved = [], [], False\n",
      "    scores, greedy, solved = [], [], False\n"
@@ -43,17 +43,18 @@ TELL = [
             if solved and not told:
                 agent.save("stop.weights.h5")
                 told = dict(games=e + 1, frames=sum(scores), seconds=time.time() - float(os.environ["BEGAN"]))
-            if len(stays) == PAST or e + 1 == LIMIT and not solved: break
+            if len(stays) == 200 or e + 1 == LIMIT and not solved: break
 """)]
 END = ("    name = str(args.weights)", """\
-    json.dump(dict(told, stays=sum(stays) / PAST, scores=scores, greedy=greedy), open("told.json", "w"))
+    json.dump(dict(told, stays=sum(stays) / 200, scores=scores, greedy=greedy), open("told.json", "w"))
     np.save("kept.npy", np.array([np.concatenate([w.ravel() for w in each]) for each in kept]))
     name = str(args.weights)""")
 BLIND = ("greedy.append(play(agent, game))", "greedy.append(0 if solved else play(agent, game))")  # saves time past the stop
 
 
-def edited(*changes, script=SCRIPT):
+def edited(*changes):
     """The script with each (old, new) of the changes made, in this order; old has to stand in it exactly once."""
+    script = SCRIPT
     for old, new in changes:
         assert script.count(old) == 1, f"{old!r} stands {script.count(old)} times in dqn.py"
         script = script.replace(old, new)
@@ -91,14 +92,14 @@ def fresh(weights, games, limit, exploring=0.0):
     return scores, places
 
 
-def train(seed, changes=(), past=200, episodes=1000, tell=(BLIND,), keep=False):
+def train(seed, changes=(), episodes=1000, tell=(BLIND,), keep=False):
     """Run an edited copy of the script; what it tells, and its folder, which stays until the caller removes it."""
     folder = Path(tempfile.mkdtemp())
     script = edited(*TELL, END, *tell, *changes)
-    for name, value in ("LIMIT", episodes), ("PAST", past), ("KEEP", keep):
+    for name, value in ("LIMIT", episodes), ("KEEP", keep):
         script = script.replace(name, str(value))
     (folder / "dqn.py").write_text(script)
-    command = [sys.executable, "dqn.py", "--seed", str(seed), "--episodes", str(episodes + past)]
+    command = [sys.executable, "dqn.py", "--seed", str(seed), "--episodes", str(episodes + 200)]
     process = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "BEGAN": str(time.time())})
     assert (folder / "told.json").exists(), process.stderr
     return dict(json.loads((folder / "told.json").read_text()), folder=folder)
@@ -406,14 +407,14 @@ def knowledge(agents):
         values = agent.predict(np.stack([still, still, np.radians(angle), np.radians(spin)], axis=-1))
         difference = values[..., 1] - values[..., 0]
         limit = np.abs(difference).max()
-        colours = axes.pcolormesh(angle, spin, difference, cmap="RdBu", vmin=-limit, vmax=limit, rasterized=True)
+        colours = axes.pcolormesh(angle, spin, difference, cmap="RdBu", vmin=-limit, vmax=limit)
         axes.contour(angle, spin, difference, [0], colors="black")
         axes.set(title=name, xlabel="pole angle (degrees)")
         figure.colorbar(colours, ax=axes)
     panels[0].set(ylabel="angular velocity (degrees per second)")
     place, speed = np.meshgrid(np.linspace(-2.4, 2.4, 121), np.linspace(-2, 2, 121))
     values = agent.predict(np.stack([place, speed, still, still], axis=-1)).max(axis=-1)
-    colours = panels[3].pcolormesh(place, speed, values, cmap="viridis", rasterized=True)
+    colours = panels[3].pcolormesh(place, speed, values, cmap="viridis")
     panels[3].set(title="the end: value of a place", xlabel="cart position", ylabel="cart velocity")
     figure.colorbar(colours, ax=panels[3])
     figure.savefig(ROOT / "save/knowledge.png", dpi=90)
@@ -467,6 +468,4 @@ if __name__ == "__main__":
     chosen = parser.parse_args().parts
     for name, part in PARTS.items():
         if name in chosen or "all" in chosen:
-            result = part()
-            if result:
-                write(name, result)
+            write(name, part())
