@@ -84,7 +84,7 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Learn from randomly chosen memories, then explore a little less ("Replay")."""
-        # post: batch_size samples, target and fit for each; here batch_size minibatches of batch_size, all targets first
+        # post: batch_size samples, target and fit for each; here batch_size minibatches of batch_size, targets first
         batches = np.random.choice(len(self.memory), batch_size ** 2)  # post: min(batch_size, len(self.memory))
         state, action, reward, next_state, done = zip(*[self.memory[i] for i in batches])
         state, next_state = np.concatenate(state), np.concatenate(next_state)  # n = batch_size ** 2 rows: (n, 4)
