@@ -1,6 +1,5 @@
 """Deep Q Learning with Keras and Gym: Keon Kim's post of 2017 as a script that learns today.
-
-Read it beside the post. `post:` marks what differs; the README's "Departures" says why.
+`post:` marks what differs from it; the README's "Departures" says why.
 """
 import argparse
 import contextlib
@@ -8,10 +7,9 @@ import copy
 import os
 import signal
 import sys
-from collections import deque
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # below: no GPU, one thread, no chatter
+os.environ["KERAS_BACKEND"] = "tensorflow"  # next: no GPU, one thread, no talk
 for setting in ("CUDA_VISIBLE_DEVICES=-1 TF_NUM_INTRAOP_THREADS=1 OPENBLAS_NUM_THREADS=1 "
                 "TF_CPP_MIN_LOG_LEVEL=3 PYGAME_HIDE_SUPPORT_PROMPT=1 XDG_RUNTIME_DIR=/tmp "
                 "SDL_FRAMEBUFFER_ACCELERATION=0").split():
@@ -39,32 +37,31 @@ with quiet_stderr():  # TensorFlow writes there while it loads, whatever one set
 
 
 class DQNAgent:
-    """The agent of "Putting It All Together"; a state is an array of shape (1, 4)."""
+    """The agent of "Putting It All Together"; one state has the shape (1, 4)."""
     def __init__(self, env):
         self.env = env
-        self.memory = deque(maxlen=10000)  # post: []
+        self.memory = []
         self.gamma = 0.99  # decay rate; post: 0.9
         self.epsilon = 1  # exploration
-        self.epsilon_decay = .995
+        self.epsilon_decay = .995  # a replay
         self.epsilon_min = 0.1
         self.learning_rate = 0.003  # post: 0.0001
-        self.rmsprop_epsilon = 10  # post: Keras's default
-        self.minibatch_size = 48  # post: 1
+        self.rmsprop_epsilon = 10  # post: 1e-8
+        self.minibatch_size = 32  # post: 1
         self._build_model()
 
     def _build_model(self):
         model = keras.Sequential()
-        model.add(keras.Input(shape=(4,)))  # post: input_dim=4, in the next line
+        model.add(keras.Input(shape=(4,)))  # post: Dense(128, input_dim=4, ...)
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
         optimizer = keras.optimizers.RMSprop(self.learning_rate, epsilon=self.rmsprop_epsilon)
         model.compile(loss='mse', optimizer=optimizer, jit_compile=True)
-        optimizer.build(model.trainable_variables)
         self.model = model
         self.weights = model.get_weights()
-        # Compiled in 1 s, fit takes 8 ms, train_on_batch 50; without XLA, Keras says False here
+        # XLA compiles fit once, in 1 s: then 8 ms a call, not 50. On a Mac's GPU, Keras says False
         self.fit = tf.function(self.fit, jit_compile=model.jit_compile)
 
     def predict(self, state):
@@ -77,13 +74,13 @@ class DQNAgent:
         return hidden @ w4 + b4
 
     def fit(self, state, target_f):
-        """Learn the values target_f, (n, 2), of states (n, 4): a gradient step a minibatch."""
-        # The same as model.fit(state, target_f, batch_size=minibatch_size, shuffle=False)
+        """Learn target_f, (n, 2), as the values of states (n, 4): a step for each minibatch."""
+        # As model.fit(state, target_f, batch_size=minibatch_size, shuffle=False); it must divide n
         for rows in tf.reshape(tf.range(len(state)), (-1, self.minibatch_size)):
             self.model.train_step((tf.gather(state, rows), tf.gather(target_f, rows)))
 
     def remember(self, state, action, reward, next_state, done):
-        """Append a frame to the memory ("Remember"); done: it was the last one."""
+        """Append a frame to the memory ("Remember"); done: it was fatal."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
@@ -95,13 +92,13 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Learn from batch_size random memories, then explore a little less ("Replay")."""
-        # post: no more than there are, and one after the other; here n = batch_size at once
+        # post: one by one, at most len(memory); here n = batch_size targets, then the fit
         batches = [self.memory[i] for i in np.random.choice(len(self.memory), batch_size)]
         state, action, reward, next_state, done = map(np.squeeze, zip(*batches))  # (n, 4), (n,)
         # if not done, add the discounted future reward that the network predicts
         future = self.gamma * np.amax(self.predict(next_state), axis=1)
         target = np.where(done, reward, reward + future)
-        # the other action keeps the network's own value: of it, nothing was seen
+        # the action not taken keeps the value that the network gives it
         target_f = self.predict(state)
         target_f[np.arange(batch_size), action] = target
         self.fit(state, target_f)
@@ -111,12 +108,12 @@ class DQNAgent:
 
 
 def check_window(env):
-    """Take a click on the cross of the window, if any, for Ctrl-C."""
+    """Make closing the window a Ctrl-C; end where there is no screen."""
     if env.render_mode == "human":
         import pygame
         if pygame.display.get_driver() == "offscreen":
             sys.exit("dqn.py: there is no screen for a window; --gif FILE needs none")
-        if pygame.event.get(pygame.QUIT):
+        if pygame.QUIT in [event.type for event in pygame.event.get()]:
             raise KeyboardInterrupt
 
 
@@ -131,11 +128,11 @@ def play(agent, env):
 
 
 def watch(agent, env, args):
-    """Play with the saved weights, in the window, or one game into the animation args.gif."""
+    """Play with the saved weights: one game into args.gif, or else games in the window."""
     try:
         with quiet_stderr():  # Keras warns of what it does not find
             agent.model.load_weights(args.weights)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         sys.exit(f"dqn.py: {args.weights}: {error}".splitlines()[0])
     agent.weights = agent.model.get_weights()
     if args.gif:
@@ -154,7 +151,7 @@ def options():
     parser.error = lambda message: parser.exit(2, f"dqn.py: error: {message}\n")
     add = parser.add_argument
     add("--watch", action="store_true", help="play with saved weights, in a window")
-    add("--gif", metavar="FILE", help="play one game, into an animation")
+    add("--gif", type=Path, metavar="FILE", help="play one game, into an animation")
     add("--render", action="store_true", help="train in a window")
     add("--episodes", type=int, metavar="N", default=1000, help="at most (%(default)s)")
     add("--seed", type=int, metavar="N", default=0, help="(%(default)s)")
@@ -165,23 +162,23 @@ def options():
 if __name__ == "__main__":
     args = options()
     keras.utils.set_random_seed(args.seed)
-    # initialize gym environment and the agent
     mode = "rgb_array_list" if args.gif else "human" if args.watch or args.render else None
     env = gym.make('CartPole-v1', render_mode=mode)  # post: CartPole-v0
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
+    output = args.gif or args.weights
+    if not args.watch and not os.access(output.parent, os.W_OK):
+        sys.exit(f"dqn.py: nothing can be saved in {output.parent}")
     if args.watch or args.gif:
         sys.exit(watch(agent, env, args))
-    if not os.access(args.weights.parent, os.W_OK):
-        sys.exit(f"dqn.py: nothing can be saved in {args.weights.parent}")
     bar = env.spec.reward_threshold
-    exam = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)  # 200 long games at once
-    exam.reset(seed=args.seed + 1)  # from starts of their own: no exam changes what is learnt
+    exam = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)
+    exam.reset(seed=args.seed + 1)  # starts of its own
     scores, solved = [], False
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         # Iterate the game
-        for e in range(args.episodes):  # post: episodes
+        for e in range(args.episodes):  # post: no early stop
             state, _ = env.reset()
             state = np.reshape(state, [1, 4])
             for time_t in range(5000):  # CartPole-v1 ends after 500
@@ -196,14 +193,16 @@ if __name__ == "__main__":
                 state = copy.deepcopy(next_state)
                 if terminated or truncated:
                     print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "
-                          f"epsilon: {agent.epsilon:.2f}")
+                          f"epsilon: {agent.epsilon:.2f}", flush=True)
                     break
-            for _ in range(4):  # post: once
-                agent.replay(1536)  # post: 32
             scores.append(time_t + 1)
-            solved = e >= 99 and np.mean(scores[-100:]) >= bar and play(agent, exam) == 5000
+            good = e >= 99 and np.mean(scores[-100:]) >= bar
+            solved = good and play(agent, exam) == 5000
             if solved:
                 break
+            if terminated or good:  # post: after every game
+                for _ in range(4):  # post: once
+                    agent.replay(1024)  # post: 32
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # saving is not to be interrupted
     name = str(args.weights).removesuffix(".weights.h5") + ("" if solved else ".unsolved")
     part = f"{name}.{os.getpid()}.weights.h5"

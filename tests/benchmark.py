@@ -30,13 +30,14 @@ import numpy as np  # noqa: E402
 
 SCRIPT = (ROOT / "dqn.py").read_text()
 SOLUTION = ROOT / "save/cartpole-dqn.weights.h5"
-SEEDS = range(1000, 1100)  # of the report; tuned was on 0 to 19
+SEEDS = range(1100, 1200)  # of the report; tuned was on 0 to 19
 
 # What an edited copy of the script tells: it plays at most LIMIT games until it is solved and PAST
 # after, and writes told.json; stop.weights.h5 are the weights that dqn.py would have saved.
-LOOP = "    with contextlib.suppress(KeyboardInterrupt):\n        # Iterate the game\n"
+LOOP = "    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):\n"
 CHECK = """\
-            solved = e >= 99 and np.mean(scores[-100:]) >= bar and play(agent, exam) == 5000
+            good = e >= 99 and np.mean(scores[-100:]) >= bar
+            solved = good and play(agent, exam) == 5000
             if solved:
                 break
 """
@@ -51,7 +52,8 @@ TELL = [
     (CHECK, """\
             if KEEP: kept.append(np.concatenate([w.ravel() for w in agent.weights]))
             if solved: stays.append(int(play(agent, twenty)) == 500)
-            elif e >= 99 and np.mean(scores[-100:]) >= bar:
+            good = not solved and e >= 99 and np.mean(scores[-100:]) >= bar
+            if good:
                 exams.append(int(play(agent, exam)))
                 solved = exams[-1] == 5000
                 if solved:
@@ -82,7 +84,8 @@ def agent_with(weights):
     """An agent with the weights in a file, or in a row of kept.npy."""
     agent = dqn.DQNAgent(None)
     if isinstance(weights, Path):
-        agent.model.load_weights(weights)
+        with dqn.quiet_stderr():
+            agent.model.load_weights(weights)
     else:
         parts = np.split(weights, np.cumsum([weight.size for weight in agent.weights])[:-1])
         agent.model.set_weights([p.reshape(w.shape) for p, w in zip(parts, agent.weights)])
@@ -158,16 +161,17 @@ def table(*rows):
 
 
 def seeds():
-    runs = two_at_a_time("seeds", SEEDS)
+    runs = (two_at_a_time("seeds", SEEDS[:20], past=200)
+            + two_at_a_time("seeds", SEEDS[20:], past=0))
     good = [run for run in runs if "games" in run]
     rows = [[seed, *([run["games"], run["frames"], f"{run['seconds']:.1f}", len(run["exams"]),
                       f"{run['short'].mean():.1f}, {run['short'].min()}",
                       f"{(run['long'] == 5000).sum()}, {run['long'].min()}",
-                      f"{run['past']:.1f}", f"{run['stays']:.2f}"]
+                      *([f"{run['past']:.1f}", f"{run['stays']:.2f}"] if i < 20 else ["", ""])]
                      if "games" in run else ["not solved"] + [""] * 7)]
-            for seed, run in zip(SEEDS, runs)]
-    games, frames, seconds, past, stays = (
-        [run[key] for run in good] for key in ("games", "frames", "seconds", "past", "stays"))
+            for i, (seed, run) in enumerate(zip(SEEDS, runs))]
+    games, frames, seconds = ([run[key] for run in good] for key in ("games", "frames", "seconds"))
+    past, stays = ([run[key] for run in runs[:20] if "games" in run] for key in ("past", "stays"))
     return f"""\
 {len(good)} of {len(runs)} seeds solved within 1,000 games, {sum(game <= 600 for game in games)}
 within 600: in {middle(games)} games, {middle(frames)} frames, {middle(seconds, 1)} seconds, median
@@ -175,10 +179,11 @@ within 600: in {middle(games)} games, {middle(frames)} frames, {middle(seconds, 
 5,000 frames in each of 100 fresh games, {sum((run["short"] == 500).all() for run in good)} keep 500
 in each of 100 others; the fresh games are the same for every network.
 
-Trained 200 games more, without stopping: the mean training score of these games, a tenth of the
-pushes random, is {mean(past):.1f} ({min(past):.1f} to {max(past):.1f}), {sum(p >= 475 for p in
-past)} seeds at 475 or more; *stays*, the share of these 200 games after which 20 games without
-exploring all last 500 frames, {mean(stays):.3f} on average ({min(stays):.2f} to {max(stays):.2f}).
+The first 20 seeds were trained 200 games more, without stopping: the mean training score of these
+games, a tenth of the pushes random, is {mean(past):.1f} ({min(past):.1f} to {max(past):.1f}),
+{sum(p >= 475 for p in past)} seeds at 475 or more; *stays*, the share of these 200 games after
+which 20 games without exploring all last 500 frames, is {mean(stays):.3f} on average
+({min(stays):.2f} to {max(stays):.2f}).
 
 """ + table(["seed", "games", "frames", "seconds", "exams", "500 frames: mean, worst of 100",
              "5,000 frames: whole of 100, worst", "200 more: score", "stays"], *rows)
@@ -208,7 +213,7 @@ def number(name, value):
     return line, f"        self.{name} = {value}\n"
 
 
-MEMORY = number("memory", "[]")
+WON = ("if terminated or good:", "if True:")
 GAMMA = number("gamma", 0.9)
 RATE = number("learning_rate", 0.0001)
 EPSILON = number("rmsprop_epsilon", 1e-7)
@@ -221,19 +226,17 @@ DEATH = [("-100 if terminated else", "-100 if terminated or truncated else"),
 V0 = ("gym.make('CartPole-v1', render", "gym.make('CartPole-v0', render")
 ABLATION = {  # what is undone or varied: the edits
     "nothing": [],
-    "a memory without a limit": [MEMORY],
+    "learns from every game, also from a won one": [WON],
     "gamma .9": [GAMMA],
     "learning rate .0001": [RATE],
     "RMSprop's epsilon 1e-7": [EPSILON],
-    "RMSprop's epsilon 1e-7, learning rate .0005": [EPSILON, number("learning_rate", 0.0005)],
-    "minibatches of 1": [SINGLE],
     "one replay a game": [ONCE],
-    "replays of 32 memories": [FEW],
+    "32 memories a replay, in one minibatch": [FEW, number("minibatch_size", 32)],
     "targets from the moving network": [MOVING],
     "the time limit is a death": DEATH,
     "CartPole-v0 and its bar": [V0],
     "everything: the post's settings": [
-        MEMORY, GAMMA, RATE, EPSILON, SINGLE, ONCE, FEW, MOVING, *DEATH, V0],
+        WON, GAMMA, RATE, EPSILON, SINGLE, ONCE, FEW, MOVING, *DEATH, V0],
     "control: targets shuffled": [(LAST, """\
         np.random.shuffle(target)
         target_f[np.arange(batch_size), action] = target
@@ -250,7 +253,7 @@ def ablation():
              "best mean of 100 games, of the unsolved: median",
              "kept 5,000 frames in each of 100 fresh games"]]
     for name, changes in ABLATION.items():
-        runs = two_at_a_time(f"ablation, {name}", range(20), changes, limit=600, past=0)
+        runs = two_at_a_time(f"ablation, {name}", range(10), changes, limit=600, past=0)
         good = [run for run in runs if "games" in run]
         best = [max(np.convolve(run["scores"], np.ones(100) / 100, "valid"))
                 for run in runs if "games" not in run]
@@ -260,7 +263,7 @@ def ablation():
                      f"{sum((run['long'] == 5000).all() for run in good)} of {len(good)}"])
         print(table(*rows), file=sys.stderr, flush=True)
     return f"""\
-dqn.py with one departure undone at a time, then with all undone, then two controls. Seeds 0 to 19,
+dqn.py with one departure undone at a time, then with all undone, then two controls. Seeds 0 to 9,
 at most 600 games; *solved* is dqn.py's own check: Gym's bar and the exam. CartPole-v0's bar is a
 mean of 195 of 200.
 
@@ -360,9 +363,10 @@ def calls():
     began = time.perf_counter()
     agent.fit(states, targets)
     compiling = 1000 * (time.perf_counter() - began)
-    plain = dqn.tf.function(type(agent).fit)
+    plain, single = dqn.tf.function(type(agent).fit), dqn.DQNAgent(None)
+    single.minibatch_size = 1
     starts = range(0, n, size)
-    for i in range(agent.memory.maxlen):
+    for i in range(10000):
         action = np.int64(random.integers(2))
         agent.remember(states[i % n:i % n + 1], action, 1.0, states[i % n:i % n + 1], False)
     games = dqn.gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
@@ -387,8 +391,9 @@ def calls():
         [all_of + "agent.fit without XLA", milliseconds(
             lambda: plain(agent, states, targets), 50)],
         [all_of + "agent.fit", milliseconds(lambda: agent.fit(states, targets), 50)],
+        ["the same in minibatches of 1", milliseconds(lambda: single.fit(states, targets), 10)],
         ["the first call of agent.fit, which compiles", f"{compiling:.3g}"],
-        [f"agent.replay({n}), the memory full", milliseconds(lambda: agent.replay(n), 50)],
+        [f"agent.replay({n}), 10,000 memories", milliseconds(lambda: agent.replay(n), 50)],
         ["an exam that is passed", milliseconds(exam, 3)])
 
 
