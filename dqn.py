@@ -177,8 +177,7 @@ if __name__ == "__main__":
     exam.reset(seed=args.seed + 1)  # starts of its own
     scores, solved = [], False
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        # Iterate the game
-        for e in range(args.episodes):  # post: no early stop
+        for e in range(args.episodes):  # Iterate the game; post: no early stop
             state, _ = env.reset()
             state = np.reshape(state, [1, 4])
             for time_t in range(5000):  # CartPole-v1 ends after 500
@@ -203,6 +202,8 @@ if __name__ == "__main__":
             if terminated or good:  # post: after every game
                 for _ in range(4):  # post: once
                     agent.replay(1024)  # post: 32
+    if not scores:
+        sys.exit("dqn.py: no game was finished")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # saving is not to be interrupted
     name = str(args.weights).removesuffix(".weights.h5") + ("" if solved else ".unsolved")
     part = f"{name}.{os.getpid()}.weights.h5"
