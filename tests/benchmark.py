@@ -338,7 +338,7 @@ process at a time, in turn, one thread each. dqn.py until it is solved: Gym's ba
 Stable-Baselines3 {importlib.metadata.version("stable-baselines3")}'s DQN with the settings of its
 zoo, until it first passes, looked at every 1,000 frames, the check of this script's second version:
 without exploring, 1 and then 200 games of 5,000 frames and 1,000 of 500. Its network is in NumPy,
-too, where it is checked. Gym's bar it did not reach in 300,000 frames, on 4 seeds.
+too, where it is checked.
 Medians: {ours:.1f} and {theirs:.1f}; of the ratios: {middle(ratios, 2)}.
 
 """ + table(["seed", "dqn.py: seconds", "games", "the peer: seconds", "frames", "ratio"], *rows)
