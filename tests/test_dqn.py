@@ -380,7 +380,7 @@ def test_trouble_ends_before_it_costs_time_with_one_line_and_exit_code_1(folder,
         dqn.keras.Sequential(layers).save_weights(folder / "foreign.weights.h5")
     code, out, err = run(folder, *args.split())
     assert (code, out, len(err)) == (1, [], 1) and not (folder / "x.gif").exists()
-    assert err[0].startswith("dqn.py: ") and said in err[0] and len(err[0]) > 30
+    assert err[0].startswith("dqn.py: ") and said in err[0] and len(err[0]) > 25
 
 
 def test_the_readme_leads_to_the_right_lines():
