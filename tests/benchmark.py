@@ -1,6 +1,6 @@
 """The figures and pictures behind README.md. Each part writes its own section of tests/RESULTS.md.
 
-    python tests/benchmark.py all              every part, about two hours
+    python tests/benchmark.py all              every part, about an hour
     python tests/benchmark.py seeds shipped    only these
 
 All but `shipped` and `calls` run dqn.py itself, in a temporary folder: `peer` as it is, the others
