@@ -262,7 +262,7 @@ def ablation():
                      f"{median(best):.0f}" if best else "",
                      f"{sum((run['long'] == 5000).all() for run in good)} of {len(good)}"])
         print(table(*rows), file=sys.stderr, flush=True)
-    return f"""\
+    return """\
 dqn.py with one departure undone at a time, then with all undone, then two controls. Seeds 0 to 5,
 at most 600 games; *solved* is dqn.py's own check: Gym's bar and the exam. CartPole-v0's bar is a
 mean of 195 of 200.
