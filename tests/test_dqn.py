@@ -3,7 +3,6 @@
 The script is run as a program, in a temporary folder; where a test needs it different, as a copy
 with a place edited.
 """
-import ast
 import os
 import re
 import shutil
@@ -18,7 +17,8 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from benchmark import REPLAY, ROOT, SCRIPT, SOLUTION, agent_with, dqn, edited, fresh  # noqa: E402
+import benchmark  # noqa: E402
+from benchmark import ROOT, SCRIPT, SOLUTION, agent_with, dqn, fresh  # noqa: E402
 
 LINE = re.compile(r"episode: \d+/\d+, score: \d+, epsilon: [01]\.\d\d")
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
@@ -56,6 +56,15 @@ def run(folder, *args, **keywords):
     return process.returncode, out.splitlines(), err.splitlines()
 
 
+def edited(*changes):
+    """The script with each (old, new) of the changes made; old has to stand in it exactly once."""
+    script = SCRIPT
+    for old, new in changes:
+        assert script.count(old) == 1, f"{old!r} stands {script.count(old)} times in dqn.py"
+        script = script.replace(old, new)
+    return script
+
+
 def with_solution(folder):
     return Path(shutil.copy(SOLUTION, folder / "save"))
 
@@ -63,7 +72,7 @@ def with_solution(folder):
 def playing(folder, weights, epsilon=0):
     """Let the script, instead of learning, play with the weights given."""
     np.savez(folder / "given.npz", *weights)
-    return REPLAY, f"agent.weights = [*np.load('given.npz').values()]; agent.epsilon = {epsilon}"
+    return "agent.replay(2048)", f"agent.weights = [*np.load('given.npz').values()]; agent.epsilon = {epsilon}"
 
 
 def fill(agent, count, random=np.random.default_rng(1), **given):
@@ -73,7 +82,7 @@ def fill(agent, count, random=np.random.default_rng(1), **given):
         each = dict(state=state, action=np.int64(random.integers(2)), reward=1.0,
                     next_state=next_state, done=False)
         agent.remember(**{**each, **given})
-    return agent.memory[-count:]
+    return list(agent.memory)[-count:]
 
 
 def linear(agent, *wish):
@@ -86,7 +95,7 @@ def linear(agent, *wish):
 
 def test_the_post_s_names_and_numbers(agent):
     assert (agent.epsilon, agent.epsilon_decay, agent.epsilon_min) == (1, .995, 0.1)
-    assert agent.memory == [] and fill(agent, 1)[0][0].shape == (1, 4)
+    assert len(agent.memory) == 0 and fill(agent, 1)[0][0].shape == (1, 4)
     assert [(layer.units, layer.activation.__name__) for layer in agent.model.layers] == [
         (128, "tanh")] * 3 + [(2, "linear")]
     optimizer = agent.model.optimizer
@@ -98,14 +107,14 @@ def test_the_post_s_names_and_numbers(agent):
 def test_predict_is_model_predict_also_after_replay(agent):
     states = np.float32(np.random.default_rng(2).normal(size=(50, 4)))
     answers = []
-    for change in lambda: None, lambda: fill(agent, 5) and agent.replay(96):
+    for change in lambda: None, lambda: fill(agent, 5) and agent.replay(2 * agent.minibatch_size):
         change()
         answers.append(agent.predict(states))
         keras_s = agent.model.predict(states, verbose=0)
         np.testing.assert_allclose(answers[-1], keras_s, rtol=1e-4, atol=1e-5)
     assert not np.allclose(*answers)
     traces = agent.fit.experimental_get_tracing_count()
-    agent.replay(96)
+    agent.replay(2 * agent.minibatch_size)
     assert agent.fit.experimental_get_tracing_count() == traces  # not compiled again
 
 
@@ -161,6 +170,13 @@ def test_replay_fits_the_post_s_targets(agent):
         np.testing.assert_allclose(target_f, literal[state.tobytes()], rtol=1e-5, atol=1e-5)
 
 
+def test_the_memory_forgets_the_oldest(agent):
+    (first,), rest = fill(agent, 1), fill(agent, 4999)
+    assert agent.memory[0] is first
+    fill(agent, 1)
+    assert len(agent.memory) == 5000 and agent.memory[0] is rest[0]
+
+
 def test_epsilon_decays_with_each_replay_to_its_minimum(agent):
     fill(agent, 1)
     agent.fit = lambda *args: None
@@ -209,7 +225,7 @@ def test_same_seed_same_run_another_seed_another_and_exams_change_nothing(folder
 
 @pytest.mark.parametrize("limit", [5, 500])
 def test_dying_is_remembered_as_done_and_the_time_limit_is_not(folder, limit):
-    """No pole falls within 5 frames; within 500, one who explores does, in each game."""
+    """No pole falls within 5 frames; within 500, that of a beginner does, in each game."""
     save = "    agent.model.save_weights(part)\n"
     (folder / "dqn.py").write_text(edited(
         ("    agent = DQNAgent(env)\n",
@@ -217,7 +233,7 @@ def test_dying_is_remembered_as_done_and_the_time_limit_is_not(folder, limit):
         (save, "    np.save('memory.npy', np.array(agent.memory, dtype=object))\n"
          "    np.save('scores.npy', scores)\n" + save)))
     code, out, err = run(folder, "--episodes", "10")
-    assert out[-1].endswith("epsilon: 1.00") == (limit == 5)  # who survives replays nothing
+    assert out[-1].endswith(f"epsilon: {.995 ** 36:.2f}")  # nine games with four replays each
     memory = np.load(folder / "memory.npy", allow_pickle=True)
     scores = np.load(folder / "scores.npy")
     ends = np.cumsum(scores) - 1
@@ -386,15 +402,31 @@ def test_trouble_ends_before_it_costs_time_with_one_line_and_exit_code_1(folder,
     assert err[0].startswith("dqn.py: ") and said in err[0] and len(err[0]) > 25
 
 
-def test_the_readme_leads_to_the_right_lines():
-    """Every `name` linked to lines of dqn.py is the function or the text that is found there."""
-    readme = (ROOT / "README.md").read_text()
-    links = re.findall(r"\[`(.+?)`\]\(dqn\.py#L(\d+)-L(\d+)\)", readme)
-    found = {node.name: (node.lineno, node.end_lineno) for node in ast.walk(ast.parse(SCRIPT))
-             if getattr(node, "name", None) and hasattr(node, "lineno")}
-    assert len(links) >= 8
-    for name, first, last in links:
-        if name in found:
-            assert found[name] == (int(first), int(last)), name
-        else:
-            assert SCRIPT.splitlines()[int(first) - 1].strip().startswith(name), name
+def test_the_benchmark_s_loop_is_that_of_dqn_py(folder):
+    out = run(folder, "--episodes", "12", "--seed", "7")[1]
+    scores = [int(line.split()[3][:-1]) for line in out]
+    assert scores == benchmark.train(benchmark.begin(7), 12)
+
+
+def test_the_benchmark_s_other_targets_move_with_the_gradient_steps(agent):
+    """In a replay of one minibatch all are the same; in one of two, no two of them are."""
+    for n in agent.minibatch_size, 2 * agent.minibatch_size:
+        learnt = []
+        for kind in benchmark.Agent, benchmark.MovingTargets, benchmark.StandardDQN:
+            other = benchmark.begin(0, kind)
+            other.model.set_weights(agent.weights)
+            other.weights = agent.weights
+            np.random.seed(0)
+            fill(other, 500, np.random.default_rng(1))
+            other.replay(n)
+            learnt.append(other.weights[0])
+        for one, two in (0, 1), (0, 2), (1, 2):
+            same = np.allclose(learnt[one], learnt[two], atol=1e-6)
+            assert same == (n == agent.minibatch_size), (kind, n)
+
+
+def test_readme_names_what_is_in_dqn_py():
+    """Every `name(...)` or `.name` of README's table of the post's sections is found in dqn.py."""
+    section = (ROOT / "README.md").read_text().partition("section by section")[2].split("\n## ")[0]
+    names = re.findall(r"`(\w+)`", section)
+    assert len(names) >= 8 and all(re.search(rf"\b{name}\b", SCRIPT) for name in names)
