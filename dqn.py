@@ -44,7 +44,7 @@ class DQNAgent:
         self.memory = deque(maxlen=5000)  # post: [], which forgets nothing
         self.gamma = 0.99  # decay rate; post: 0.9
         self.epsilon = 1  # exploration
-        self.epsilon_decay = .995  # a replay
+        self.epsilon_decay = .995  # per replay
         self.epsilon_min = 0.1
         self.learning_rate = 0.003  # post: 0.0001
         self.rmsprop_epsilon = 10  # post: 1e-8
@@ -62,7 +62,7 @@ class DQNAgent:
         model.compile(loss='mse', optimizer=optimizer, jit_compile=True)
         self.model = model
         self.weights = model.get_weights()
-        # XLA compiles fit once, in 1 s: then 4 ms a call, not 28. On a Mac's GPU, Keras says False
+        # XLA compiles fit once (1 s); then a call takes 7 ms, not 40. On a Mac's GPU it is missing
         self.fit = tf.function(self.fit, jit_compile=model.jit_compile)
 
     def predict(self, state):
@@ -93,7 +93,7 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Learn from batch_size random memories, then explore a little less ("Replay")."""
-        # post: one by one, at most len(memory); here n = batch_size targets, then the fit
+        # post: one by one, at most len(memory); here all n = batch_size targets first, then the fit
         batches = [self.memory[i] for i in np.random.choice(len(self.memory), batch_size)]
         state, action, reward, next_state, done = map(np.squeeze, zip(*batches))  # (n, 4), (n,)
         # if not done, add the discounted future reward that the network predicts
@@ -175,7 +175,7 @@ if __name__ == "__main__":
         sys.exit(watch(agent, env, args))
     bar = env.spec.reward_threshold
     exam = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)
-    exam.reset(seed=args.seed + 1)  # starts of its own
+    exam.reset(seed=args.seed + 1)  # other starts
     scores, solved = [], False
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         for e in range(args.episodes):  # Iterate the game; post: no early stop
@@ -207,7 +207,7 @@ if __name__ == "__main__":
     name = str(args.weights).removesuffix(".weights.h5") + ("" if solved else ".unsolved")
     part = f"{name}.{os.getpid()}.weights.h5"
     agent.model.save_weights(part)
-    os.replace(part, f"{name}.weights.h5")  # at no moment is there half a file
+    os.replace(part, f"{name}.weights.h5")  # never leaves half a file
     axes = Figure(figsize=(8, 4), layout="constrained").subplots()
     means = [np.mean(scores[max(0, e - 99):e + 1]) for e in range(len(scores))]
     axes.plot(scores, "C1.", means, "C0", [bar] * len(scores), "C2--")

@@ -632,7 +632,7 @@ def pictures():
         agent = begin(seed)
         train(agent, 60, lambda scores: len(scores) == 60)
         networks[seed, 60] = agent.weights
-    rows = [["seed", "games learnt from", "mean score", "games in which the pole fell",
+    rows = [["seed", "network of game", "mean score", "games in which the pole fell",
              "in which the cart left the track", "after frames (median)"]]
     for (seed, games), weights in networks.items():
         scores, places = fresh(weights, 100, 500)
