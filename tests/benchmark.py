@@ -440,10 +440,11 @@ def peer():
     return f"""\
 Stable-Baselines3 {importlib.metadata.version("stable-baselines3")}'s DQN with the CartPole settings
 of its zoo (tests/peer.py). First pass: seconds from the start of the process, one process and one
-thread at a time, in turn with dqn.py, until 20 games without exploring last 5,000 frames each, looked
-at every 1,000 frames; the looking is not counted. dqn.py: seconds until its weights are
-on the disk, Gym's bar and the exam passed, both counted. 200,000 frames: four times the number that
-the zoo trains for; the best mean of 100 training games in a row, and whether it reaches Gym's bar.
+thread at a time, in turn with dqn.py, until 20 games without exploring last 5,000 frames each. It
+is looked at every 1,000 frames, and the looking is not counted. dqn.py: seconds until its weights
+are on the disk, Gym's bar and the exam passed, both counted. 200,000 frames: four times the number
+that the zoo trains for; the best mean of 100 training games in a row, and whether it reaches the
+bar.
 
 What is unlike: its epsilon ends at .04, ours at .1; its settings were tuned for 50,000 frames and
 for games without exploring, not for this bar.
