@@ -504,7 +504,7 @@ def calls():
         [all_of + "agent.fit", milliseconds(lambda: agent.fit(states, targets), 50)],
         ["the same in minibatches of 1", milliseconds(lambda: single.fit(states, targets), 10)],
         ["the first call of agent.fit, which compiles", f"{compiling:.3g}"],
-        [f"agent.replay({n}), 10,000 memories", milliseconds(lambda: agent.replay(n), 50)],
+        [f"agent.replay({n}), a full memory", milliseconds(lambda: agent.replay(n), 50)],
         ["an exam that is passed", milliseconds(exam, 3)])
 
 
@@ -536,15 +536,15 @@ def learning(ours, posts, peers):
         low, mid, high = np.quantile(curves, [0.25, 0.5, 0.75], axis=0)
         left.plot(mid, color=color, label=f"{name}, {len(runs)} seeds")
         left.fill_between(range(length), low, high, color=color, alpha=0.25, linewidth=0)
-    left.set(title="mean of the last 100 games: median, quartiles", xlabel="training game",
-             ylabel="score (frames survived)", xlim=(0, 600))
+    left.set(title="mean of the last 100 games: median and half of the seeds",
+             xlabel="training game", ylabel="score (frames survived)", xlim=(0, 600))
     right.plot(ours[0], "C1.", markersize=3, label="each training game")
     right.plot(means(ours[0]), "C0", label="mean of the last 100")
     right.set(title=f"dqn.py, seed {SEEDS[0]}", xlabel="training game", xlim=(0, 600))
     for axes in left, right:
         axes.axhline(BAR, color="C2", linestyle="--", label="Gym's bar: 475")
         axes.axhline(22, color="gray", linestyle=":", label="random play: 22")
-        axes.legend(fontsize=8, loc="center right")
+        axes.legend(fontsize=8, loc=(0.42, 0.62))
     figure.savefig(ROOT / "save/learning.png", dpi=100)
 
 

@@ -63,3 +63,13 @@ def test_the_bar_and_the_median_of_seeds_that_never_reach_it():
 def test_the_interval_holds_the_mean():
     assert benchmark.interval(np.arange(21.0)) == "+10 (+7 to +13)"
     assert benchmark.interval(np.full(9, 5.0)) == "+5 (+5 to +5)"
+
+
+def test_the_snippet_in_the_readme_prints_what_it_says(monkeypatch, capsys):
+    monkeypatch.chdir(benchmark.ROOT)
+    readme = (benchmark.ROOT / "README.md").read_text()
+    snippet = readme.partition("```python\n")[2].partition("```")[0]
+    exec(snippet, {})
+    told = np.array(capsys.readouterr().out.replace("[", " ").replace("]", " ").split(), float)
+    said = snippet.rpartition("# ")[2].replace("[", " ").replace("]", " ").split()
+    assert len(said) == 4 and np.allclose(told, np.array(said, float), atol=0.05)
