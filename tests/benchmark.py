@@ -1,11 +1,12 @@
 """The figures and pictures behind README.md. Each part writes its own section of tests/RESULTS.md.
 
-    python tests/benchmark.py all              every part
+    python tests/benchmark.py all              every part, less than two hours
     python tests/benchmark.py seeds shipped    only these
 
 Training runs are kept in tests/runs/, in a folder for each version of dqn.py, so that a benchmark
 that was stopped goes on where it was. Two runs at a time, one thread each; the timed ones, `peer`
-and `calls`, alone, and they want a machine that does nothing else.
+and `calls`, alone, and they want a machine that does nothing else. `peer`, and with it `pictures`,
+needs `pip install stable-baselines3`.
 """
 import argparse
 import ast
