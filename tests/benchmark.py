@@ -38,7 +38,7 @@ SOLUTION = ROOT / "save/cartpole-dqn.weights.h5"
 PROGRAM = ast.unparse(ast.parse(SCRIPT)).encode()  # no comments
 RUNS = ROOT / "tests/runs" / hashlib.sha256(PROGRAM).hexdigest()[:12]
 SEEDS = range(1200, 1300)  # of the report; tuned was on 0 to 19
-BAR = 475
+BAR = int(gym.spec("CartPole-v1").reward_threshold)
 POST = "all of these: the post's settings"
 
 
@@ -126,7 +126,9 @@ def variant(kind=Agent, env="CartPole-v1", wrapper=None, replays=4, draw=2048, f
                 settings=dict(replays=replays, draw=draw, forgets=forgets))
 
 
-DEPARTURES = {  # what is undone, the post's value instead
+ROWS = {
+    "dqn.py": variant(),
+    # a departure undone: the post's value instead
     "learning rate .0001": variant(learning_rate=0.0001),
     "32 memories a replay, one by one": variant(draw=32, minibatch_size=1),
     "one replay a game": variant(replays=1),
@@ -138,10 +140,7 @@ DEPARTURES = {  # what is undone, the post's value instead
     "CartPole-v0 (bar: 195 of 200)": variant(env="CartPole-v0"),
     POST: variant(MovingTargets, "CartPole-v0", TimeLimitIsDeath, 1, 32, learning_rate=0.0001,
                   minibatch_size=1, memory=[], rmsprop_epsilon=1e-7, gamma=0.9),
-}
-ROWS = {
-    "dqn.py": variant(),
-    **DEPARTURES,
+    # an idea of the post removed, and controls
     "standard DQN: the other column is not trained": variant(StandardDQN),
     "no memory: learns from the last game only": variant(forgets=True),
     "no punishment: 1 for the last frame, too": variant(NoPunishment),
@@ -195,6 +194,13 @@ def train(agent, games, after=lambda scores: False, replays=4, draw=2048, forget
     return scores
 
 
+def exam_of(seed):
+    """The exam of dqn.py --seed seed."""
+    exam = gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
+    exam.reset(seed=seed + 1)
+    return exam
+
+
 def agent_with(weights):
     """An agent with the weights in a file, or in a list."""
     agent = dqn.DQNAgent(None)
@@ -213,9 +219,14 @@ def fresh(weights, games, limit, exploring=0.0):
     weights: as for agent_with; exploring: the share of random pushes. The games are the same for
     all weights. A cart at more than 2.4 or less than -2.4 has left the track.
     """
-    agent, random = agent_with(weights), np.random.default_rng(games)
+    random = np.random.default_rng(games)
+    return play_all(agent_with(weights), games, limit, 10 ** 6 + limit, exploring, random)
+
+
+def play_all(agent, games, limit, seed, exploring, random):
+    """fresh, with an agent, the seed of the games, and the generator of its random pushes."""
     envs = gym.make_vec("CartPole-v1", games, max_episode_steps=limit)
-    state, _ = envs.reset(seed=10 ** 6 + limit)
+    state, _ = envs.reset(seed=seed)
     scores, places, playing = np.zeros(games, int), np.zeros(games), np.ones(games, bool)
     while playing.any():
         action = np.argmax(agent.predict(state), axis=1)
@@ -237,9 +248,7 @@ def fixed(row, seed):
 
 def to_the_end(seed, past):
     """dqn.py as it is: until it is solved, at most 1,000 games; then so many games more."""
-    agent, told, stays = begin(seed), {}, []
-    exam = gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
-    exam.reset(seed=seed + 1)
+    agent, exam, told, stays = begin(seed), exam_of(seed), {}, []
     twenty = gym.make_vec("CartPole-v1", 20)
     twenty.reset(seed=5)
 
@@ -251,8 +260,7 @@ def to_the_end(seed, past):
             if dqn.play(agent, exam) == 5000:
                 told.update(games=len(scores), frames=sum(scores), seconds=time.time() - BEGAN)
                 told["weights"] = agent.weights
-        return len(scores) == 1000 and "games" not in told or (
-            "games" in told and len(scores) == told["games"] + past)
+        return len(scores) == told.get("games", 1000 - past) + past
 
     scores = train(agent, 1000 + past, after)
     if "games" in told:
@@ -346,7 +354,7 @@ def experiment():
              "less than dqn.py's on the same seeds (95 % interval of the mean)"]]
     for row in ROWS:
         seeds = [seed for name, seed in runs if name == row]
-        bar = 195 if ROWS[row]["env"] == "CartPole-v0" else BAR
+        bar = gym.spec(ROWS[row]["env"]).reward_threshold
         games = [first_at(runs[row, seed], bar) for seed in seeds]
         less = [late["dqn.py", seed] - late[row, seed] for seed in seeds]
         rows.append([row, f"{np.isfinite(games).sum()} of {len(seeds)}",
@@ -394,14 +402,12 @@ all last 500 frames: {quartiles(stays, 2)}, worst {min(stays):.2f}, mean {np.mea
 
 def luck():
     """Untrained networks: the exam, and Gym's bar, were they let alone for 100 games."""
-    random, weights = np.random.default_rng(0), dqn.DQNAgent(None).weights
-    exam = gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
-    exam.reset(seed=1)
+    random, exam = np.random.default_rng(0), exam_of(0)
     agent, passed, frozen = dqn.DQNAgent(None), 0, 0
-    for _ in range(2000):
-        agent.weights = untrained(weights, random)
+    for seed in range(2000):
+        agent.weights = untrained(agent.weights, random)
         passed += dqn.play(agent, exam) == 5000
-        frozen += noisy(agent, random) >= BAR
+        frozen += play_all(agent, 100, 500, seed, 0.1, random)[0].mean() >= BAR
     control = "control: a new random network after each game"
     best = [max(means(keep(fixed, control, seed)["scores"])[99:]) for seed in FEWER[control]]
     return f"""\
@@ -410,20 +416,6 @@ would reach Gym's bar if they stayed as they are for 100 games with a tenth of t
 dqn.py no network stays as it is, for each game is learnt from. With a new random network after each
 game the best mean of 100 games, of 600, is {max(best):.0f} over {len(best)} seeds.
 """
-
-
-def noisy(agent, random):
-    """The mean score of 100 games with a tenth of the pushes random."""
-    envs = gym.make_vec("CartPole-v1", 100)
-    state, _ = envs.reset(seed=int(random.integers(10 ** 6)))
-    playing, scores = np.ones(100, bool), np.zeros(100)
-    while playing.any():
-        action = np.argmax(agent.predict(state), axis=1)
-        action = np.where(random.random(100) < 0.1, random.integers(2, size=100), action)
-        state, _, terminated, truncated, _ = envs.step(action)
-        scores += playing
-        playing &= ~(terminated | truncated)
-    return scores.mean()
 
 
 def peer():
@@ -475,13 +467,13 @@ def calls():
     began = time.perf_counter()
     agent.fit(states, targets)
     compiling = 1000 * (time.perf_counter() - began)
-    plain, single = dqn.tf.function(type(agent).fit), dqn.DQNAgent(None)
+    plain, single = tf.function(type(agent).fit), dqn.DQNAgent(None)
     single.minibatch_size = 1
     starts = range(0, n, size)
-    for i in range(10000):
+    for i in range(agent.memory.maxlen):
         action = np.int64(random.integers(2))
         agent.remember(states[i % n:i % n + 1], action, 1.0, states[i % n:i % n + 1], False)
-    games = dqn.gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
+    games = gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
 
     def exam():
         state, _ = games.reset(seed=0)
@@ -542,9 +534,10 @@ def learning(ours, posts, peers):
     right.plot(ours[0], "C1.", markersize=3, label="each training game")
     right.plot(means(ours[0]), "C0", label="mean of the last 100")
     right.set(title=f"dqn.py, seed {SEEDS[0]}", xlabel="training game", xlim=(0, 600))
+    chance = fresh(SOLUTION, 1000, 500, 1.0)[0].mean()
     for axes in left, right:
-        axes.axhline(BAR, color="C2", linestyle="--", label="Gym's bar: 475")
-        axes.axhline(22, color="gray", linestyle=":", label="random play: 22")
+        axes.axhline(BAR, color="C2", linestyle="--", label=f"Gym's bar: {BAR}")
+        axes.axhline(chance, color="gray", linestyle=":", label=f"random play: {chance:.0f}")
         axes.legend(fontsize=8, loc=(0.42, 0.62))
     figure.savefig(ROOT / "save/learning.png", dpi=100)
 
@@ -564,12 +557,12 @@ def games_of(agent, games=40, limit=5000):
         ends[playing] += 1
         fell |= playing & terminated
         playing &= ~(terminated | truncated)
-    gamma, kept, returns = dqn.DQNAgent(None).gamma, [], []
+    kept, returns = [], []
     for game in range(games):
         value, tail = 0.0, []
         for frame in reversed(range(ends[game])):
             last = fell[game] and frame == ends[game] - 1
-            value = (-100 if last else 1) + gamma * value
+            value = (-100 if last else 1) + agent.gamma * value
             tail.append(value)
         for frame, value in enumerate(reversed(tail)):  # .99 ** 1000 is next to nothing
             if fell[game] or frame < ends[game] - 1000:
@@ -618,9 +611,7 @@ def knowledge(agents):
 
 
 def pictures():
-    agent, networks = begin(0), {}
-    exam = gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
-    exam.reset(seed=1)
+    agent, exam, networks = begin(0), exam_of(0), {}
 
     def after(scores):
         solved = (len(scores) >= 100 and np.mean(scores[-100:]) >= BAR

@@ -7,15 +7,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import benchmark  # noqa: E402
+from test_dqn import fill  # noqa: E402
 
 
-def remember_some(agent, count=500):
+def remember_some(agent):
     """Let the agent remember made-up frames, a tenth of them fatal."""
     random = np.random.default_rng(1)
-    for i in range(count):
-        state, next_state = np.float32(random.normal(size=(2, 1, 4)))
-        fatal = i % 10 == 0
-        agent.remember(state, random.integers(2), -100 if fatal else 1.0, next_state, fatal)
+    fill(agent, 450, random)
+    fill(agent, 50, random, done=True, reward=-100)
 
 
 def learnt(kind, batch_size):
