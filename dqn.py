@@ -47,7 +47,7 @@ class DQNAgent:
         optimizer = keras.optimizers.SGD(self.learning_rate, clipvalue=1)  # post: RMSprop
         model.compile(loss='mse', optimizer=optimizer)
         self.model = model
-        self.weights = model.get_weights()  # a copy for predict
+        self.weights = model.get_weights()  # the copy that predict uses
 
     def remember(self, state, action, reward, next_state, done):
         """Append one frame to the memory ("Remember"). done: this frame lost the game."""
@@ -64,19 +64,20 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Learn from n = batch_size random memories, then explore a little less ("Replay")."""
-        # Sample indexes of the memory, some more than once; post: at most len(self.memory)
+        # Sample random indexes of the memory; post: min(batch_size, len(self.memory)) of them
         batches = np.random.choice(len(self.memory), batch_size)
-        # Extract the memories; post: one by one, here all n at once
+        # Extract the memories at these indexes, all n at once; post: one after the other
         state, action, reward, next_state, done = zip(*[self.memory[i] for i in batches])
         state, next_state = np.concatenate(state), np.concatenate(next_state)  # (n, 4) each
-        # If done, the target is the reward alone. If not, the value of the better next action,
-        # as the network predicts it, is added, discounted by gamma
+        # The target is the reward; if not done, plus the future discounted reward, which the
+        # network predicts: the value of the better action in the next state, times gamma
         future = self.gamma * np.amax(self.predict(next_state), axis=1)  # (n,)
         target = np.where(done, reward, reward + future)
-        # The action taken gets its target; the other one keeps what the network predicts
+        # Map the state to the target for the action taken, and for the other action, of which
+        # nothing is known, to what the network predicts anyway
         target_f = self.predict(state)  # (n, 2)
         target_f[np.arange(batch_size), action] = target
-        # Train the network. Meanwhile all targets stand still; post: each is made when needed
+        # Train the network, while all its targets stand still; post: each is made when needed
         self.fit(state, target_f)
         self.weights = self.model.get_weights()
         if self.epsilon > self.epsilon_min:
@@ -192,28 +193,29 @@ if __name__ == "__main__":
     keras.utils.set_random_seed(args.seed)
     if args.watch or args.gif:
         sys.exit(watch(args))
-    # initialize gym environment and the agent; post: CartPole-v0, env.render()
-    env = gym.make('CartPole-v1', max_episode_steps=5000, render_mode="human" if args.render else None)
+    # initialize gym environment and the agent
+    mode = "human" if args.render else None  # post: env.render() in each frame
+    env = gym.make('CartPole-v1', max_episode_steps=5000, render_mode=mode)  # post: CartPole-v0
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
-    exam = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)  # 200 games at once
+    exam = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)
     exam.reset(seed=args.seed + 1)
     bar = env.spec.reward_threshold  # Gym's: 475
     scores, solved, stopped = [], False, []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     # Iterate the game
     for e in range(args.episodes):
-        # reset state in the beginning of each game; post: also after a game that was won
+        # reset state in the beginning of each game; but a game that was won goes on. post: always
         if e == 0 or terminated or truncated:
             state, _ = env.reset()
             state = np.reshape(state, [1, 4])
-        # time_t represents each frame of the game: the longer the pole is up, the more score
-        for time_t in range(500):  # post: 5000, but CartPole-v0 ended after 200
+        # time_t represents each frame of the game: the more time_t, the more score
+        for time_t in range(500):  # post: 5000, of which CartPole-v0 allowed 200
             # Decide action
             action = agent.act(state)
             # Advance the game. terminated: the pole fell, or the cart left the track; truncated:
-            # the time is up, but the pole stands and has a future. post: `done` for both
+            # 5,000 frames are over, and the pole still stands. post: done, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # reward the agent 1 for every frame it lived, and punish -100 for dying
@@ -226,14 +228,15 @@ if __name__ == "__main__":
         scores.append(time_t + 1)
         print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, epsilon: {agent.epsilon:.2f}",
               flush=True)
-        # Solved? Gym's bar first, then every tenth game an exam without exploring; post: no end
+        # Solved? First Gym's bar; then, every tenth game, an exam: 200 games without exploring,
+        # and none of them may be lost within 5,000 frames. post: always all episodes
         at_the_bar = len(scores) >= 100 and np.mean(scores[-100:]) >= bar
         if at_the_bar and len(scores) % 10 == 0:
             solved = max(play(agent, exam)) == 5000
         if solved or stopped:
             break
-        # train the agent with the experience of the games: a lost one teaches more. post: once
-        for _ in range(6 if terminated else 1):
+        # train the agent with its experience, more after a lost game than after a won one
+        for _ in range(6 if terminated else 1):  # post: once
             agent.replay(2048)  # post: 32
     name = args.weights if solved else args.weights.replace(".weights.h5", ".unsolved.weights.h5")
     agent.save(name)
