@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # so small a network wants one thread
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else 13 lines of TensorFlow's, not 6
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else TensorFlow logs 13 lines, not 6
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # else pygame greets on stdout
 os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")  # else the window may crash
 
@@ -34,7 +34,7 @@ class DQNAgent:
         self.epsilon_decay = .995
         self.epsilon_min = 0.1
         self.learning_rate = 0.002  # post: 0.0001
-        self.minibatch_size = 64  # memories in a gradient step; post: 1
+        self.minibatch_size = 64  # memories per gradient step; post: 1
         self._build_model()
 
     def _build_model(self):
@@ -44,10 +44,12 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
-        optimizer = keras.optimizers.SGD(self.learning_rate, clipvalue=1)  # post: RMSprop
+        # Plain gradient descent takes small steps for small errors, and so comes to rest; the clip
+        # keeps the first errors, of 100, from wrecking the network. post: RMSprop, without a clip
+        optimizer = keras.optimizers.SGD(self.learning_rate, clipvalue=1)
         model.compile(loss='mse', optimizer=optimizer)
         self.model = model
-        self.weights = model.get_weights()  # the copy that predict uses
+        self.weights = model.get_weights()  # as arrays, for predict
 
     def remember(self, state, action, reward, next_state, done):
         """Append one frame to the memory ("Remember"). done: this frame lost the game."""
@@ -58,7 +60,7 @@ class DQNAgent:
         if np.random.rand() <= self.epsilon:
             # The agent acts randomly
             return self.env.action_space.sample()
-        # Predict the value of both actions, and pick the action with the larger one
+        # Predict each action's value, the reward and the future reward; pick the larger one
         act_values = self.predict(state)  # (1, 2)
         return np.argmax(act_values[0])
 
@@ -69,34 +71,34 @@ class DQNAgent:
         # Extract the memories at these indexes, all n at once; post: one after the other
         state, action, reward, next_state, done = zip(*[self.memory[i] for i in batches])
         state, next_state = np.concatenate(state), np.concatenate(next_state)  # (n, 4) each
-        # The target is the reward; if not done, plus the future discounted reward, which the
-        # network predicts: the value of the better action in the next state, times gamma
+        # The target is the reward and, if not done, the discounted future reward: the value that
+        # the network predicts for the better action in the next state, times gamma
         future = self.gamma * np.amax(self.predict(next_state), axis=1)  # (n,)
         target = np.where(done, reward, reward + future)
-        # Map the state to the target for the action taken, and for the other action, of which
-        # nothing is known, to what the network predicts anyway
+        # The action taken gets the target. The other one was not tried, and keeps its prediction
         target_f = self.predict(state)  # (n, 2)
         target_f[np.arange(batch_size), action] = target
-        # Train the network, while all its targets stand still; post: each is made when needed
+        # Train on targets that stand still, so that the network does not chase its own changing
+        # guesses. post: each fit changed the targets that were made after it
         self.fit(state, target_f)
         self.weights = self.model.get_weights()
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
 
     def load(self, name):
-        """Load the weights in the file name (.weights.h5); what is wrong with it, Keras raises."""
+        """Read the weights from the file `name` (.weights.h5); Keras raises if they do not fit."""
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
 
     def save(self, name):
-        """Save the weights in the file name (.weights.h5), the whole file or none."""
+        """Write the weights to the file `name` (.weights.h5): the whole file, or none."""
         part = f"{name}.{os.getpid()}.weights.h5"
         self.model.save_weights(part)
         os.replace(part, name)
 
     def predict(self, state):
-        """Return the values of both actions, (n, 2), in n states."""
-        # As model.predict(state), which takes 58 ms for one state; these lines, 0.01 ms
+        """Return the values of both actions, (n, 2), for n states."""
+        # The same as model.predict(state), which takes 58 ms for one state; this takes 0.01
         w1, b1, w2, b2, w3, b3, w4, b4 = self.weights
         hidden = np.tanh(state @ w1 + b1)
         hidden = np.tanh(hidden @ w2 + b2)
@@ -105,9 +107,9 @@ class DQNAgent:
 
     @tf.function(jit_compile=True)
     def fit(self, state, target_f):
-        """Make the network predict rather target_f, (n, 2), in n states."""
-        # As model.fit(state, target_f, batch_size=minibatch_size, shuffle=False), which takes
-        # 121 ms for 2,048 states; these lines, compiled when first called, 8 ms
+        """Train the network towards target_f, (n, 2), for n states: a step for each minibatch."""
+        # The same as model.fit(state, target_f, batch_size=minibatch_size, shuffle=False),
+        # which takes 121 ms for 2,048 states; this, compiled in the first call, takes 8
         n, size = len(state), self.minibatch_size
         for i in tf.range(0, n - n % size, size):
             rows = i + tf.range(size)
@@ -117,7 +119,7 @@ class DQNAgent:
 
 
 def play(agent, env):
-    """Play without exploring, one game or many at once; yield the frames until a game ends."""
+    """Play without exploring, one game or many; count the frames, until one of them ends."""
     state, _ = env.reset()
     for time_t in range(5000):
         state, _, terminated, truncated, _ = env.step(np.argmax(agent.predict(state), axis=-1))
@@ -135,7 +137,7 @@ def save_gif(agent, env, name):
 
 
 def watch(args):
-    """Play with saved weights: one game into args.gif, or games in a window until it is closed."""
+    """Play with saved weights: one game into args.gif, or args.episodes games in a window."""
     env = gym.make('CartPole-v1', render_mode="rgb_array" if args.gif else "human")
     env.reset(seed=args.seed)
     agent = DQNAgent(env)
@@ -155,11 +157,11 @@ def watch(args):
         print(f"episode: {e}/{args.episodes}, score: {score}", flush=True)
 
 
-def save_curve(scores, bar, name):
+def save_curve(scores, name):
     """Save a picture of the training games' scores, and of the mean of the last 100."""
     axes = Figure(figsize=(8, 4), layout="constrained").subplots()
     means = [np.mean(scores[max(0, e - 99):e + 1]) for e in range(len(scores))]
-    axes.plot(scores, "C1.", means, "C0", [bar] * len(scores), "C2--")
+    axes.plot(scores, "C1.", means, "C0", [475] * len(scores), "C2--")
     axes.legend(["each training game", "mean of the last 100", "Gym's bar"])
     axes.set(xlabel="game", ylabel="score (frames survived)")
     axes.figure.savefig(name)
@@ -169,12 +171,12 @@ def options():
     """Return the options on the command line; a wrong one ends the program with exit code 2."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--watch", action="store_true", help="play with saved weights in a window")
-    parser.add_argument("--gif", metavar="FILE", help="play one game with them into FILE")
-    parser.add_argument("--render", action="store_true", help="train in a window")
+    parser.add_argument("--gif", metavar="FILE", help="play one game with saved weights into FILE")
+    parser.add_argument("--render", action="store_const", const="human", help="train in a window")
     parser.add_argument("--episodes", type=int, default=1000, help="play at most so many games")
     parser.add_argument("--seed", type=int, default=0, help="another number, another run")
     parser.add_argument("--weights", default=str(Path(__file__).parent / "save/cartpole-dqn"),
-                        metavar="NAME", help="save and load NAME.weights.h5")
+                        metavar="NAME", help="save or load NAME.weights.h5")
     args = parser.parse_args()
     args.weights = args.weights.removesuffix(".weights.h5") + ".weights.h5"
     if args.episodes < 1 or not 0 <= args.seed < 2 ** 32:
@@ -194,28 +196,27 @@ if __name__ == "__main__":
     if args.watch or args.gif:
         sys.exit(watch(args))
     # initialize gym environment and the agent
-    mode = "human" if args.render else None  # post: env.render() in each frame
-    env = gym.make('CartPole-v1', max_episode_steps=5000, render_mode=mode)  # post: CartPole-v0
+    env = gym.make('CartPole-v1', max_episode_steps=5000, render_mode=args.render)  # post: v0
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
     exam = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)
     exam.reset(seed=args.seed + 1)
-    bar = env.spec.reward_threshold  # Gym's: 475
     scores, solved, stopped = [], False, []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     # Iterate the game
     for e in range(args.episodes):
-        # reset state in the beginning of each game; but a game that was won goes on. post: always
+        # reset state after a loss, or 5,000 frames. A game that was won, with 500 frames, goes on:
+        # a slow drift takes longer to show. post: in the beginning of each game
         if e == 0 or terminated or truncated:
             state, _ = env.reset()
             state = np.reshape(state, [1, 4])
         # time_t represents each frame of the game: the more time_t, the more score
-        for time_t in range(500):  # post: 5000, of which CartPole-v0 allowed 200
+        for time_t in range(500):  # post: 5000, but CartPole-v0 ended after 200
             # Decide action
             action = agent.act(state)
-            # Advance the game. terminated: the pole fell, or the cart left the track; truncated:
-            # 5,000 frames are over, and the pole still stands. post: done, for both
+            # Advance the game. terminated: it is lost, and nothing follows; truncated: 5,000 frames
+            # are over, which is no loss, for the pole stands. post: done, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # reward the agent 1 for every frame it lived, and punish -100 for dying
@@ -228,19 +229,20 @@ if __name__ == "__main__":
         scores.append(time_t + 1)
         print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, epsilon: {agent.epsilon:.2f}",
               flush=True)
-        # Solved? First Gym's bar; then, every tenth game, an exam: 200 games without exploring,
-        # and none of them may be lost within 5,000 frames. post: always all episodes
-        at_the_bar = len(scores) >= 100 and np.mean(scores[-100:]) >= bar
+        # Solved? First Gym's bar, a mean of 475 over 100 games; then, every tenth game, an exam:
+        # 200 games without exploring, none lost within 5,000 frames. post: plays all episodes
+        at_the_bar = len(scores) >= 100 and np.mean(scores[-100:]) >= 475
         if at_the_bar and len(scores) % 10 == 0:
             solved = max(play(agent, exam)) == 5000
         if solved or stopped:
             break
-        # train the agent with its experience, more after a lost game than after a won one
-        for _ in range(6 if terminated else 1):  # post: once
+        # train the agent. Each replay carries the news of a loss one frame further back; a won game
+        # has little to correct, and much of it makes the network forget the rest. post: once
+        for _ in range(6 if terminated else 1):
             agent.replay(2048)  # post: 32
-    name = args.weights if solved else args.weights.replace(".weights.h5", ".unsolved.weights.h5")
-    agent.save(name)
-    save_curve(scores, bar, name.replace(".weights.h5", ".png"))
+    name = args.weights.removesuffix(".weights.h5") + ("" if solved else ".unsolved")
+    agent.save(f"{name}.weights.h5")
+    save_curve(scores, f"{name}.png")
     if not solved:
-        sys.exit(f"not solved after {len(scores)} games; the last weights: {name}")
-    print(f"solved after {len(scores)} games: {name}")
+        sys.exit(f"not solved after {len(scores)} games; the last weights: {name}.weights.h5")
+    print(f"solved after {len(scores)} games: {name}.weights.h5")
