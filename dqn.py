@@ -29,9 +29,9 @@ class DQNAgent:
     def __init__(self, env):
         self.env = env
         self.memory = deque(maxlen=5000)  # post: [], which forgets nothing
-        self.gamma = 0.99  # decay rate; post: 0.9
+        self.gamma = 0.99  # decay rate of future rewards; post: 0.9
         self.epsilon = 1  # exploration
-        self.epsilon_decay = .995
+        self.epsilon_decay = .995  # per replay
         self.epsilon_min = 0.1
         self.learning_rate = 0.002  # post: 0.0001
         self.minibatch_size = 64  # memories per gradient step; post: 1
@@ -44,8 +44,8 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
-        # Plain gradient descent takes small steps for small errors, and so comes to rest; the clip
-        # keeps the first errors, of 100, from wrecking the network. post: RMSprop, without a clip
+        # SGD takes small steps for small errors, and so comes to rest, as RMSprop does not; clipped
+        # gradients keep the first errors, of 100, from wrecking the network. post: RMSprop, no clip
         optimizer = keras.optimizers.SGD(self.learning_rate, clipvalue=1)
         model.compile(loss='mse', optimizer=optimizer)
         self.model = model
@@ -60,12 +60,12 @@ class DQNAgent:
         if np.random.rand() <= self.epsilon:
             # The agent acts randomly
             return self.env.action_space.sample()
-        # Predict each action's value, the reward and the future reward; pick the larger one
+        # Predict each action's value (reward plus future reward), and pick the better action
         act_values = self.predict(state)  # (1, 2)
         return np.argmax(act_values[0])
 
     def replay(self, batch_size):
-        """Learn from n = batch_size random memories, then explore a little less ("Replay")."""
+        """Learn from n = batch_size random memories, and explore a little less ("Replay")."""
         # Sample random indexes of the memory; post: min(batch_size, len(self.memory)) of them
         batches = np.random.choice(len(self.memory), batch_size)
         # Extract the memories at these indexes, all n at once; post: one after the other
@@ -78,8 +78,8 @@ class DQNAgent:
         # The action taken gets the target. The other one was not tried, and keeps its prediction
         target_f = self.predict(state)  # (n, 2)
         target_f[np.arange(batch_size), action] = target
-        # Train on targets that stand still, so that the network does not chase its own changing
-        # guesses. post: each fit changed the targets that were made after it
+        # All targets were made before any step, and stand still, so that the network does not
+        # chase its own changing guesses. post: each fit changed the targets made after it
         self.fit(state, target_f)
         self.weights = self.model.get_weights()
         if self.epsilon > self.epsilon_min:
@@ -119,7 +119,7 @@ class DQNAgent:
 
 
 def play(agent, env):
-    """Play without exploring, one game or many; count the frames, until one of them ends."""
+    """Play one game, or many, without exploring; count the frames until the first game ends."""
     state, _ = env.reset()
     for time_t in range(5000):
         state, _, terminated, truncated, _ = env.step(np.argmax(agent.predict(state), axis=-1))
@@ -206,8 +206,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     # Iterate the game
     for e in range(args.episodes):
-        # reset state after a loss, or 5,000 frames. A game that was won, with 500 frames, goes on:
-        # a slow drift takes longer to show. post: in the beginning of each game
+        # reset state after a loss, or 5,000 frames. A won game (500 frames) goes on as the next e,
+        # because a slow drift takes longer to show. post: in the beginning of each game
         if e == 0 or terminated or truncated:
             state, _ = env.reset()
             state = np.reshape(state, [1, 4])
@@ -215,8 +215,8 @@ if __name__ == "__main__":
         for time_t in range(500):  # post: 5000, but CartPole-v0 ended after 200
             # Decide action
             action = agent.act(state)
-            # Advance the game. terminated: it is lost, and nothing follows; truncated: 5,000 frames
-            # are over, which is no loss, for the pole stands. post: done, for both
+            # Advance the game. terminated: lost, so there is no future reward; truncated: 5,000
+            # frames are over, which is no loss, and the future counts. post: done, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # reward the agent 1 for every frame it lived, and punish -100 for dying
@@ -236,8 +236,8 @@ if __name__ == "__main__":
             solved = max(play(agent, exam)) == 5000
         if solved or stopped:
             break
-        # train the agent. Each replay carries the news of a loss one frame further back; a won game
-        # has little to correct, and much of it makes the network forget the rest. post: once
+        # train the agent. Each replay carries a loss one frame further back. A win has no such news,
+        # and many replays of wins make the network forget how to save a lost pole. post: once
         for _ in range(6 if terminated else 1):
             agent.replay(2048)  # post: 32
     name = args.weights.removesuffix(".weights.h5") + ("" if solved else ".unsolved")
