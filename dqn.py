@@ -236,8 +236,8 @@ if __name__ == "__main__":
             solved = max(play(agent, exam)) == 5000
         if solved or stopped:
             break
-        # train the agent. Each replay carries a loss one frame further back. A win has no such news,
-        # and many replays of wins make the network forget how to save a lost pole. post: once
+        # train the agent. Each replay carries a loss one frame further back. A win has no such
+        # news, and many replays of wins make the network forget what else it knew. post: once
         for _ in range(6 if terminated else 1):
             agent.replay(2048)  # post: 32
     name = args.weights.removesuffix(".weights.h5") + ("" if solved else ".unsolved")
