@@ -86,7 +86,7 @@ class DQNAgent:
             self.epsilon *= self.epsilon_decay
 
     def load(self, name):
-        """Read the weights from the file `name` (.weights.h5); Keras raises if they do not fit."""
+        """Read the weights from the file `name` (.weights.h5). The errors are Keras's."""
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
 
@@ -184,14 +184,14 @@ def options():
     if args.gif and not args.gif.endswith(".gif"):
         parser.error("--gif FILE must end in .gif")
     folder = Path(args.gif or args.weights).parent
-    if (args.gif or not args.watch) and not os.access(folder, os.W_OK):
+    if (args.gif or not args.watch) and not (folder.is_dir() and os.access(folder, os.W_OK)):
         parser.error(f"nothing can be saved in {folder}")
     return args
 
 
 if __name__ == "__main__":
     args = options()
-    signal.signal(signal.SIGINT, lambda *_: sys.exit())  # Ctrl-C
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(1))  # Ctrl-C
     keras.utils.set_random_seed(args.seed)
     if args.watch or args.gif:
         sys.exit(watch(args))
