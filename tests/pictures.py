@@ -63,28 +63,31 @@ def curves(file, name):
 def seeds():
     rows = read("seeds")
     good = [row for row in rows if row["games"]]
-    past, failed = column(rows, "past"), [row for row in good if row["long_whole"] < 100]
-    exams = column(good, "exams")
-    return f"""\
-dqn.py on {len(rows)} seeds, {SEEDS[0]} to {SEEDS[-1]}, that nothing was tuned on, once. {len(good)}
-are solved within 1,000 games, {sum(row["games"] <= 600 for row in good)} within 600. Games until then:
-{middle(column(good, "games"))} (median and range), frames: {middle(column(good, "frames"))},
-seconds since the process began, two runs at a time: {middle(column(good, "seconds"), 1)}. Exams:
-{exams.count(1)} seeds sat one, {sum(1 < n <= 5 for n in exams)} two to five, {sum(n > 5 for n in exams)} more
-({max(exams):.0f} at most).
+    exams, past, stays, noisy = (column(good, name) for name in ("exams", "past", "stays", "noisy"))
+    failed = [row for row in good if row["long_whole"] < 100]
+    text = f"""\
+dqn.py on {len(rows)} seeds, {SEEDS[0]} to {SEEDS[-1]}, that nothing was tuned on, once.
+{len(good)} are solved within 1,000 games, {sum(row["games"] <= 600 for row in good)} within 600.
+Until then (median and range): {middle(column(good, "games"))} games,
+{middle(column(good, "frames"))} frames, {middle(column(good, "seconds"), 1)} seconds
+since the process began, two runs at a time on a machine in other use.
+{exams.count(1)} seeds sat one exam, {sum(n > 1 for n in exams)} more ({max(exams):.0f} at most).
 
 100 fresh games of 5,000 frames without exploring, the same for all networks:
-{len(good) - len(failed)} of {len(good)} networks last in each of them. {" ".join(
-    f"That of seed {row['seed']:.0f} lasts in {row['long_whole']:.0f} (worst: {row['long_worst']:.0f} frames)"
-    f" and in {row['short_whole']:.0f} of 100 games of 500." for row in failed)}
+{len(good) - len(failed)} of {len(good)} networks win all of them.
+"""
+    for row in failed:
+        text += (f"That of seed {row['seed']:.0f} wins {row['long_whole']:.0f} (worst: "
+                 f"{row['long_worst']:.0f} frames), and {row['short_whole']:.0f} of 100 of 500.\n")
+    return text + f"""
+In 100 of Gym's own games, of 500 frames and from the middle of the track, with a tenth of the
+pushes random, {sum(score >= BAR for score in noisy)} of the networks have a mean of {BAR:.0f} or more, and
+the worst one {min(noisy):.0f}.
 
-In 100 of Gym's own games, which begin in the middle of the track, with a tenth of the pushes random,
-{sum(score >= BAR for score in column(good, "noisy"))} of {len(good)} networks have a mean of {BAR:.0f} or more (worst: {min(column(good, "noisy")):.0f}).
-
-{len(past)} of these seeds were trained for 200 games more. Their mean training score in these games:
-{mean(past):.0f} on average, {sum(score >= BAR for score in past)} of {len(past)} seeds at {BAR:.0f} or
-more, worst {min(past):.0f}. *stays*, the share of these games before which 20 games without exploring
-all last 500 frames: {mean(column(rows, "stays")):.2f} on average, worst {min(column(rows, "stays")):.2f}.
+{len(past)} of these seeds were trained for 200 games more. Their mean training score in these
+games: {mean(past):.0f} on average, worst {min(past):.0f}; {sum(score >= BAR for score in past)}
+seeds at {BAR:.0f} or more. *stays*, the share of these games before which 20 games without
+exploring all last 500 frames: {mean(stays):.2f} on average, worst {min(stays):.2f}.
 """
 
 
@@ -102,10 +105,10 @@ def experiment():
                       f"{median(column(mine, 'score_later')):.0f}",
                       "" if name in ("dqn.py", POST) else interval(lost)])
     return f"""\
-600 games without a stop on seeds from {SEEDS[0]} on; the bar is a mean of {BAR:.0f} over 100 training
-games (of {POST}, on CartPole-v0: 195), without an exam. *Later* is in games 401 to 600. *Lost* is
-dqn.py's score minus the row's on the same seeds, the mean with its 95 % t-interval. A seed that does
-not reach the bar counts as later than all others in the median.
+600 games without a stop on seeds from {SEEDS[0]} on; the bar is a mean of {BAR:.0f} over 100
+training games (of {POST}, on CartPole-v0: 195), without an exam. *Later* is in games 401 to 600.
+*Lost* is dqn.py's score minus the row's on the same seeds, the mean with its 95 % t-interval. A
+seed that does not reach the bar counts as later than all others in the median.
 
 """ + table(["changed", "reach the bar", "after games (median)", "median score later",
              "score lost"], lines)
@@ -113,13 +116,14 @@ not reach the bar counts as later than all others in the median.
 
 def luck():
     networks, trained = read("luck"), read("lucky")
+    kept = sum(row["after"] >= BAR for row in trained)
     return f"""\
-Of {len(networks)} untrained networks {sum(row["passes_exam"] for row in networks)} pass the exam, and
-{len(trained)} would reach the bar if they stayed as they are: with a tenth of the pushes random, 100
-games have a mean of {BAR:.0f} or more. These {len(trained)} were trained on by dqn.py's rule, with epsilon
-.1 and a memory of 10 games of their own: {sum(row["after"] >= BAR for row in trained)} keep a mean of
-{BAR:.0f} in the next 100 games, whose mean is {middle(column(trained, "after"))}. One replay after a won
-game moves the weights by {median(column(trained, "moved")):.1%} of their length (median).
+Of {len(networks)} untrained networks {sum(row["passes_exam"] for row in networks)} pass the exam,
+and {len(trained)} would reach the bar if they stayed as they are: with a tenth of the pushes
+random, 100 games have a mean of {BAR:.0f} or more. These {len(trained)} were trained on by dqn.py's
+rule, with epsilon .1 and a memory of 10 games of their own: {kept} keep a mean of {BAR:.0f} in the
+next 100 games, whose mean is {middle(column(trained, "after"))}. One replay after a won game moves
+the weights by {median(column(trained, "moved")):.1%} of their length (median).
 """
 
 
@@ -135,26 +139,27 @@ Stable-Baselines3's DQN with the CartPole settings of its zoo (tests/peer.py), i
 one process and one thread at a time, on seeds that nothing was tuned on. *Pass* is the first time
 that 20 games without exploring last 5,000 frames each; the looking is not counted. dqn.py's other
 seconds are those until its weights are on the disk, bar and exam passed and counted. Ratios:
-dqn.py solved to the peer's pass {middle(ratios, 2)}; pass to pass {middle(alike, 2)} (median, range).
+dqn.py solved to the peer's pass {middle(ratios, 2)}; pass to pass {middle(alike, 2)} (median
+and range).
 The peer's settings were tuned for another goal than this pass, and its epsilon ends at .04.
 
-""" + table(["seed", "dqn.py, solved: seconds", "games", "frames", "dqn.py, pass: seconds", "frames",
-             "the peer, pass: seconds", "frames"], lines)
+""" + table(["seed", "dqn.py, solved: seconds", "games", "frames", "dqn.py, pass: seconds",
+             "frames", "the peer, pass: seconds", "frames"], lines)
 
 
 def calls():
-    return "Milliseconds, median, one thread. fit and replay: 1,024 states in minibatches of 64.\n\n" \
-        + table(["call", "ms"], [[row["call"], f"{row['ms']:g}"] for row in read("calls")])
+    return "Milliseconds, median, one thread; fit and replay of 2,048 states.\n\n" + table(
+        ["call", "ms"], [[row["call"], f"{row['ms']:g}"] for row in read("calls")])
 
 
 def shipped():
-    return "The weights in save/, in games that neither the training nor its exam has seen.\n\n" \
-        + table(["games", "frames at most", "share of random pushes", "mean", "worst", "whole"], [
-            [f"{value:g}" for value in row.values()] for row in read("shipped")])
+    return "The weights in save/, in games that neither the training nor its exam has seen.\n\n" + (
+        table(["games", "frames at most", "share of random pushes", "mean", "worst", "whole"], [
+            [f"{value:g}" for value in row.values()] for row in read("shipped")]))
 
 
 def way():
-    return "Networks on the way, in 100 fresh games of 500 frames each, without exploring.\n\n" + table(
+    return "Networks on the way, in 100 fresh games of 500 frames, without exploring.\n\n" + table(
         ["seed", "after games", "mean score", "games in which the pole fell", "the cart left"],
         [[f"{value:.0f}" for value in row.values()] for row in read("way")])
 
@@ -197,7 +202,7 @@ if __name__ == "__main__":
     text = f"""\
 # Results
 
-Made by `python tests/pictures.py` from tests/results/, which `python tests/benchmark.py all` writes.
+Made by `python tests/pictures.py` from tests/results/, which `python tests/benchmark.py` writes.
 {os.cpu_count()} cores, no GPU, {platform.system()}, Python {platform.python_version()}, {versions}.
 """
     for part in seeds, experiment, luck, peers, calls, shipped, way:

@@ -1,8 +1,4 @@
-"""What dqn.py promises: the agent does what the post says, the script what the README says.
-
-`play_script` runs the script's main block within pytest, with the libraries changed by monkeypatch
-where a test needs another game or another player; `start` runs it as a user does.
-"""
+"""What dqn.py promises: the agent does what the post says, the script what the README says."""
 import os
 import re
 import runpy
@@ -47,7 +43,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def play_script(monkeypatch, folder):
-    """A function that runs the script with arguments: its exit code, and its variables."""
+    """A function that runs the script's main block here: its exit code, and its variables."""
     def play(*args):
         monkeypatch.setattr(sys, "argv", ["dqn.py", *map(str, args)])
         handler = signal.getsignal(signal.SIGINT)
@@ -146,8 +142,7 @@ def test_fit_is_model_fit_for_any_number_of_states(agent, n):
     plain.set_weights(agent.weights)
     plain.fit(states, targets, batch_size=agent.minibatch_size, shuffle=False, verbose=0)
     agent.fit(states, targets)
-    for before, ours, keras_s in zip(
-            agent.weights, agent.model.get_weights(), plain.get_weights()):
+    for before, ours, keras_s in zip(agent.weights, agent.model.get_weights(), plain.get_weights()):
         np.testing.assert_allclose(ours, keras_s, atol=1e-4)
         assert np.abs(ours - before).max() > 1e-5  # and it did go somewhere
 
@@ -230,10 +225,8 @@ def test_dying_is_remembered_as_done_and_the_time_limit_is_not(play_script, monk
     ends = np.cumsum(scores) - 1
     assert len(memory) == sum(scores)
     assert max(scores) == 5 if limit == 5 else 8 < max(scores) < 500
-    replays = 10 * (1 if limit == 5 else 6)
-    assert known["agent"].epsilon == pytest.approx(.995 ** replays)
-    dead = [i for i, frame in enumerate(memory) if frame[4]]
-    assert dead == ([] if limit == 5 else ends.tolist())
+    assert known["agent"].epsilon == pytest.approx(.995 ** (10 if limit == 5 else 60))
+    assert [i for i, frame in enumerate(memory) if frame[4]] == ([] if limit == 5 else list(ends))
     assert all(reward == (-100 if done else 1) for _, _, reward, _, done in memory)
     for i in set(range(len(memory) - 1)) - set(ends):
         assert np.array_equal(memory[i][3], memory[i + 1][0])
@@ -286,13 +279,7 @@ def test_ctrl_c_keeps_what_was_learnt_and_says_so(play_script, folder, games):
 
 
 def test_ctrl_c_before_the_first_game_loses_nothing(play_script, monkeypatch, folder):
-    make = dqn.gym.make
-
-    def interrupted(*args, **options):
-        os.kill(os.getpid(), signal.SIGINT)
-        return make(*args, **options)
-
-    monkeypatch.setattr(dqn.gym, "make", interrupted)
+    monkeypatch.setattr(dqn.gym, "make", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     code, _ = play_script()
     assert code == 1 and os.listdir(folder / "save") == [SOLUTION.name]
 
@@ -300,15 +287,15 @@ def test_ctrl_c_before_the_first_game_loses_nothing(play_script, monkeypatch, fo
 @pytest.mark.parametrize("place", ["save_weights", "replace"])
 def test_kill_9_while_saving_leaves_the_old_file_and_nothing_for_git(folder, place):
     owner = {"save_weights": "keras.Sequential", "replace": "os"}[place]
+    (folder / "save/mine.unsolved.weights.h5").write_text("old")
     killed = subprocess.run([sys.executable, "-c", f"""if True:
         import keras, os, runpy, sys
-        old = {owner}.{place}
-        def new(*args, **options):
-            {"old(*args, **options)" if place == "save_weights" else "pass"}
+        keras.Sequential.save_weights_ = keras.Sequential.save_weights
+        def kill(*args, **options):
+            {"args[0].save_weights_(args[1])" if place == "save_weights" else ""}
             os.kill(os.getpid(), 9)
-        {owner}.{place} = new
+        {owner}.{place} = kill
         sys.argv = ["dqn.py", "--episodes", "1", "--weights", "save/mine"]
-        open("save/mine.unsolved.weights.h5", "w").write("old")
         runpy.run_path("dqn.py", run_name="__main__")"""], cwd=folder, env=ENVIRONMENT)
     assert killed.returncode == -9
     assert (folder / "save/mine.unsolved.weights.h5").read_text() == "old"
@@ -317,6 +304,13 @@ def test_kill_9_while_saving_leaves_the_old_file_and_nothing_for_git(folder, pla
     status = ["git", "status", "--short", "--untracked-files=all", "save"]
     left = subprocess.check_output(status, cwd=folder, text=True)
     assert left == f"?? save/{SOLUTION.name}\n"
+
+
+def test_two_runs_at_once(folder):
+    both = [start(folder, "--episodes", 5, "--seed", seed) for seed in (1, 2)]
+    assert [(process.communicate(), process.returncode)[1] for process in both] == [1, 1]
+    agent_with(folder / "save/cartpole-dqn.unsolved.weights.h5")
+    assert len(os.listdir(folder / "save")) == 3
 
 
 @pytest.mark.parametrize("name", ["my", "my.weights.h5"])
@@ -334,7 +328,9 @@ def test_gif_is_an_animation_of_one_game_of_the_weights(play_script, folder, cap
     assert len(os.listdir(folder)) == 4  # and no part is left
 
 
-def test_watch_plays_at_the_game_s_own_speed_until_ctrl_c(folder):
+def test_watch_needs_a_screen_and_plays_at_the_game_s_own_speed_until_ctrl_c(folder):
+    code, out, err = run(folder, "--watch")
+    assert (code, out, len(err)) == (1, [], 1) and "--gif FILE" in err[0]
     process = start(folder, "--watch", SDL_VIDEODRIVER="dummy")
     began = time.monotonic()
     assert process.stdout.readline() == "episode: 0/1000, score: 500\n"
@@ -357,9 +353,8 @@ def test_a_real_window_opens_plays_and_ends(folder, option):
         display = xlib.Display(name)
         window, = display.screen().root.query_tree().children
         picture = window.get_image(0, 0, 600, 400, 2, 0xffffffff)  # 2: the format ZPixmap
-        colours, counts = np.unique(np.frombuffer(picture.data, "uint32") & 0xffffff,
-                                    return_counts=True)
-        assert colours[np.argmax(counts)] == 0xffffff and 0xca9865 in colours  # sky and pole
+        colours = np.frombuffer(picture.data, "uint32") & 0xffffff
+        assert (colours == 0xffffff).mean() > 0.5 and 0xca9865 in colours  # sky and pole
         if option == "--render":
             process.send_signal(signal.SIGINT)
         else:
@@ -390,11 +385,6 @@ def test_a_wrong_command_ends_with_exit_code_2_before_it_costs_time(
     assert (code, out) == (2, "") and usage.startswith("usage: dqn.py")
     assert said in error and error.count("\n") == 1 and os.listdir(folder / "save") == [
         SOLUTION.name]
-
-
-def test_without_a_screen_watch_says_what_needs_none(folder):
-    code, out, err = run(folder, "--watch")
-    assert (code, out, len(err)) == (1, [], 1) and "--gif FILE" in err[0]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
