@@ -97,6 +97,8 @@ def experiment():
     lines = []
     for name in ROWS:
         mine = [row for row in rows if row["row"] == name]
+        if not mine:  # the benchmark was stopped before it
+            continue
         games = column(mine, "games_to_bar")
         lost = [later["dqn.py", row["seed"]] - row["score_later"] for row in mine]
         never = [float("inf")] * (len(mine) - len(games))
