@@ -240,16 +240,20 @@ def test_a_won_game_goes_on_in_the_next_for_5000_frames(play_script, monkeypatch
     assert breaks == [3999] and not any(frame[4] for frame in memory)
 
 
-@pytest.mark.parametrize("wish, exploring, solved", [
-    (PLAYER, False, True), (DRIFTER, False, False), (PLAYER, True, False)])
+@pytest.mark.parametrize("wish, exploring, exam, solved", [
+    (PLAYER, False, 5000, True), (PLAYER, False, 4999, False),  # an exam that ends too soon
+    (DRIFTER, False, 5000, False), (PLAYER, True, 5000, False)])
 def test_solved_is_100_good_games_of_training_and_an_exam(
-        play_script, monkeypatch, agent, folder, wish, exploring, solved):
+        play_script, monkeypatch, agent, folder, wish, exploring, exam, solved):
     agent.weights = linear(agent.weights, *wish)
     lasts = fresh(agent, 100, 5000)[0]
     assert lasts.min() >= 500 and (lasts.min() == 5000) == (wish is PLAYER)
     let_play(monkeypatch, wish, exploring)
-    code, known = play_script("--episodes", 125, "--weights", folder / "its")
-    assert (code == 0) == solved and len(known["scores"]) == (100 if solved else 125)
+    make_vec = dqn.gym.make_vec
+    monkeypatch.setattr(dqn.gym, "make_vec", lambda *args, max_episode_steps: make_vec(
+        *args, max_episode_steps=exam))
+    code, known = play_script("--episodes", 115, "--weights", folder / "its")
+    assert (code == 0) == solved and len(known["scores"]) == (100 if solved else 115)
     assert (folder / "its.weights.h5").exists() == solved
     assert (folder / "its.unsolved.weights.h5").exists() != solved
 
@@ -272,8 +276,8 @@ def test_ctrl_c_keeps_what_was_learnt_and_says_so(play_script, folder, games):
     learnt = agent_with(unsolved).weights  # by now the last game, too, or else up to the one before
     others = []
     for games in played, played - 1:
-        play_script("--episodes", games, "--weights", folder / f"{games}")
-        others.append(agent_with(folder / f"{games}.unsolved.weights.h5").weights)
+        _, known = play_script("--episodes", games, "--weights", folder / f"{games}")
+        others.append(known["agent"].weights)
     assert any(all(map(np.array_equal, learnt, other)) for other in others)
 
 
