@@ -23,11 +23,9 @@ import time
 from pathlib import Path
 
 BEGAN = time.time()
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-import dqn  # noqa: E402
+import dqn  # noqa: E402  before NumPy: it sets the number of threads
 import numpy as np  # noqa: E402
 from dqn import gym, keras, tf  # noqa: E402
 from keras.optimizers import SGD, RMSprop  # noqa: E402

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, median
 
 sys.path.insert(0, str(Path(__file__).parent))
-from benchmark import BAR, POST, RESULTS, ROOT, ROWS, SEEDS, SOLUTION, agent_with, dqn, fresh
+from benchmark import BAR, POST, RESULTS, ROOT, ROWS, SEEDS, SOLUTION, dqn
 import numpy as np
 from scipy import stats
 
@@ -81,8 +81,8 @@ since the process began, two runs at a time on a machine in other use.
                  f"{row['long_worst']:.0f} frames), and {row['short_whole']:.0f} of 100 of 500.\n")
     return text + f"""
 In 100 of Gym's own games, of 500 frames and from the middle of the track, with a tenth of the
-pushes random, {sum(score >= BAR for score in noisy)} of the networks have a mean of {BAR:.0f} or more, and
-the worst one {min(noisy):.0f}.
+pushes random, {sum(score >= BAR for score in noisy)} of the networks have a mean of {BAR:.0f} or
+more, and the worst one {min(noisy):.0f}.
 
 {len(past)} of these seeds were trained for 200 games more. Their mean training score in these
 games: {mean(past):.0f} on average, worst {min(past):.0f}; {sum(score >= BAR for score in past)}
