@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.layers import Dense
+from keras.optimizers import RMSprop
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -33,7 +34,7 @@ class DQNAgent:
         self.epsilon = 1  # exploration
         self.epsilon_decay = .995  # per replay
         self.epsilon_min = 0.1
-        self.learning_rate = 0.002  # post: 0.0001
+        self.learning_rate = 0.0002  # post: 0.0001
         self.minibatch_size = 64  # memories per gradient step; post: 1
         self._build_model()
 
@@ -44,10 +45,7 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
-        # SGD takes small steps for small errors, and so comes to rest, as RMSprop does not; clipped
-        # gradients keep the first errors, of 100, from wrecking the network. post: RMSprop, no clip
-        optimizer = keras.optimizers.SGD(self.learning_rate, clipvalue=1)
-        model.compile(loss='mse', optimizer=optimizer)
+        model.compile(loss='mse', optimizer=RMSprop(self.learning_rate))
         self.model = model
         self.weights = model.get_weights()  # as arrays, for predict
 

@@ -1,21 +1,21 @@
 """The training runs and measurements behind README.md. tests/pictures.py makes its tables of them.
 
-    python tests/benchmark.py all               every part, some hours
+    python tests/benchmark.py all               every part, about two hours
     python tests/benchmark.py seeds shipped     only these
 
-Each part writes a file of tests/results/. Single runs are kept in tests/runs/, under the code that
-made them, so that a benchmark that was stopped goes on where it was. Two runs at a time, one thread
-each; what is timed, in `peers` and `calls`, runs alone, on a machine that does nothing else.
-`peers` needs `pip install stable-baselines3`, and tests/pictures.py needs scipy.
+Each part fills a file of tests/results/ with a row for each run, two runs at a time, one thread
+each. A benchmark that was stopped goes on where it was; rows of older code are made anew. What is
+timed (`race`, `calls`) runs alone, and wants a machine that does nothing else. `race` needs
+`pip install stable-baselines3`, and tests/pictures.py needs scipy.
 """
 import argparse
 import ast
 import concurrent.futures
 import csv
 import hashlib
+import inspect
 import json
 import multiprocessing
-import os
 import subprocess
 import sys
 import tempfile
@@ -39,16 +39,12 @@ BAR = gym.spec("CartPole-v1").reward_threshold
 # What is varied: the agent's numbers, its optimizer, one of its methods
 
 class Agent(dqn.DQNAgent):
-    """dqn.py's agent with other numbers, another memory() or another optimizer()."""
-    def __init__(self, env, **numbers):
-        self.numbers = {name: n() if callable(n) else n for name, n in numbers.items()}
+    """dqn.py's agent with another optimizer or other numbers."""
+    def __init__(self, env, optimizer=None, **numbers):
         super().__init__(env)
-
-    def _build_model(self):
-        vars(self).update(self.numbers)
-        super()._build_model()
-        if "optimizer" in self.numbers:
-            self.model.compile(loss="mse", optimizer=self.optimizer)
+        vars(self).update(numbers)
+        if optimizer:
+            self.model.compile(loss="mse", optimizer=optimizer)
 
 
 class MovingTargets(Agent):
@@ -97,50 +93,50 @@ def untrained(weights, random=np.random):
             * np.sqrt(6 / sum(weight.shape)) * (weight.ndim > 1) for weight in weights]
 
 
-def row(kind=Agent, env="CartPole-v1", numbers={}, **loop):
-    """kind(env, **numbers) is trained by train(..., **loop)."""
-    return dict(kind=kind, env=env, numbers=numbers, loop=loop)
+def row(make=Agent, env="CartPole-v1", **loop):
+    """make(environment) is trained by train(agent, 600, **loop)."""
+    return dict(make=make, env=env, loop=loop)
 
 
-POST = "the post"
+POST = "*all of these: the post*"
 ROWS = {
-    "dqn.py": row(),
+    "dqn.py as it is": row(),
     # a departure undone: the post's value, or none
-    "RMSprop .0001": row(numbers=dict(optimizer=lambda: RMSprop(1e-4))),
-    "no clip": row(numbers=dict(optimizer=lambda: SGD(0.002))),
-    "replay(32)": row(draw=32),
-    "minibatches of 8": row(numbers=dict(minibatch_size=8)),
-    "one replay": row(lost=1, numbers=dict(epsilon_decay=.995 ** 6)),
-    "won as often as lost": row(won=6),
-    "memory of everything": row(numbers=dict(memory=list)),
-    "gamma .9": row(numbers=dict(gamma=0.9)),
-    "targets move": row(MovingTargets),
-    "each game anew": row(anew=True),
-    "limit is a death": row(anew=True, limit_is_death=True),
-    POST: row(MovingTargets, "CartPole-v0", lost=1, draw=32, anew=True, limit=200,
-              limit_is_death=True, numbers=dict(optimizer=lambda: RMSprop(1e-4), minibatch_size=1,
-                                                memory=list, gamma=0.9)),
-    "standard DQN": row(StandardDQN),
-    "search": row(Search, won=0),
+    "`replay(32)`": row(draw=32),
+    "steps of 8 frames instead of 64": row(lambda env: Agent(env, minibatch_size=8)),
+    "one replay after each game": row(lambda env: Agent(env, epsilon_decay=.995 ** 6), lost=1),
+    "six replays after a won game, too": row(won=6),
+    "the post's learning rate, .0001": row(lambda env: Agent(env, RMSprop(1e-4))),
+    "the targets move with each step": row(MovingTargets),
+    "the clock is a loss": row(limit_is_death=True, anew=True),
+    "each game begins anew": row(anew=True),
+    "a memory of everything": row(lambda env: Agent(env, memory=[])),
+    "`gamma` .9": row(lambda env: Agent(env, gamma=0.9)),
+    POST: row(lambda env: MovingTargets(env, RMSprop(1e-4), minibatch_size=1, memory=[], gamma=0.9),
+              "CartPole-v0", draw=32, lost=1, limit=200, limit_is_death=True, anew=True),
     # an idea of the post removed
-    "last game only": row(forgets=True),
-    "no look ahead": row(numbers=dict(gamma=0.0)),
-    "no punishment": row(NoPunishment),
-    "no exploration": row(numbers=dict(epsilon=0.1)),
+    "the last game only, no older memories": row(forgets=True),
+    "no future reward: `gamma` 0": row(lambda env: Agent(env, gamma=0.0)),
+    "no punishment: reward 1 for dying": row(NoPunishment),
+    "no exploring: `epsilon` .1 from the start": row(lambda env: Agent(env, epsilon=0.1)),
+    # what others do
+    "standard DQN: the other action is left alone": row(StandardDQN),
+    "SGD(.002) with the gradient cut off at 1": row(lambda env: Agent(env, SGD(2e-3, clipvalue=1))),
     # a control
-    "shuffled": row(ShuffledTargets),
+    "*no learning: targets shuffled*": row(ShuffledTargets),
+    "*no learning: a new random network after each lost game*": row(Search, won=0),
 }
 
 
 # One training run
 
-def begin(seed, kind=Agent, env="CartPole-v1", numbers={}, **_):
+def begin(seed, make=Agent, env="CartPole-v1", **_):
     """The agent, with its environment, as dqn.py's main block makes them."""
     keras.utils.set_random_seed(seed)
     env = gym.make(env, max_episode_steps=5000)
     env.reset(seed=seed)
     env.action_space.seed(seed)
-    return kind(env, **numbers)
+    return make(env)
 
 
 def train(agent, games, after=lambda scores: False, lost=6, won=1, draw=2048, forgets=False,
@@ -179,11 +175,16 @@ def at_the_bar(scores, bar=BAR):
     return len(scores) >= 100 and np.mean(scores[-100:]) >= bar
 
 
-def exam_of(seed):
-    """The exam of dqn.py --seed seed."""
-    exam = gym.make_vec("CartPole-v1", 200, max_episode_steps=5000)
-    exam.reset(seed=seed + 1)
-    return exam
+def first_at(scores, bar=BAR):
+    """The number of games after which the mean of the last 100 is at the bar; None: it never is."""
+    return next((n for n in range(100, len(scores) + 1) if at_the_bar(scores[:n], bar)), None)
+
+
+def games_at_once(number, frames, seed):
+    """number games of at most so many frames, which begin anew each time that they are played."""
+    envs = gym.make_vec("CartPole-v1", number, max_episode_steps=frames)
+    envs.reset(seed=seed)
+    return envs
 
 
 def passes(agent, exam):
@@ -222,77 +223,105 @@ def fresh(agent, games, limit, exploring=0.0, seed=10 ** 6):
     return scores, places
 
 
-# The runs: each is a function of a seed, in a process of its own, and gives what json can write
+# The parts: each is a function of its run's arguments, and gives the other columns of a row
 
-def fixed(name, seed):
-    """600 games of a row without stopping."""
-    return dict(scores=train(begin(seed, **ROWS[name]), 600, **ROWS[name]["loop"]))
+def experiment(changed, seed):
+    """600 games of a row of ROWS without stopping. curve: the mean scores of each 20 games."""
+    return without_stopping(ROWS[changed], seed)
 
 
-def to_the_end(seed, past):
-    """dqn.py as it is: until it is solved, at most 1,000 games; then so many games more."""
-    agent, exam, told, stays = begin(seed), exam_of(seed), {"exams": 0}, []
-    twenty = gym.make_vec("CartPole-v1", 20)
-    twenty.reset(seed=5)
+def rates(rate, seed):
+    """The same with RMSprop at another rate."""
+    return without_stopping(row(lambda env: Agent(env, RMSprop(rate))), seed)
+
+
+def without_stopping(settings, seed):
+    scores = train(begin(seed, **settings), 600, **settings["loop"])
+    bar = gym.spec(settings["env"]).reward_threshold
+    curve = " ".join(f"{mean:.0f}" for mean in np.reshape(scores, (30, 20)).mean(axis=1))
+    return dict(games_to_bar=first_at(scores, bar), later=np.mean(scores[400:]), curve=curve)
+
+
+def seeds(seed):
+    """dqn.py as it is, until it is solved, at most 1,000 games. With some seeds 200 games more.
+
+    Then the player in 100 games of 500 frames (short), of 5,000 (long), and of 500 with a tenth of
+    the pushes random (noisy). stays: the share of the games past the end before which 20 games
+    without exploring all last 500 frames.
+    """
+    agent, exam, twenty = begin(seed), games_at_once(200, 5000, seed + 1), games_at_once(20, 500, 5)
+    more, sat, solved, stays = 200 if seed in SEEDS[:20] else 0, 0, {}, []
 
     def after(scores):
-        if "games" in told:
+        nonlocal sat
+        if solved:
             stays.append(passes(agent, twenty))
         elif at_the_bar(scores) and len(scores) % 10 == 0:
-            told["exams"] += 1
+            sat += 1
             if passes(agent, exam):
-                told.update(games=len(scores), frames=sum(scores), seconds=time.time() - BEGAN)
-                told["weights"] = agent.weights
-        return len(scores) == told.get("games", 1000 - past) + past
+                solved.update(games=len(scores), frames=sum(scores), seconds=time.time() - BEGAN,
+                              weights=agent.weights)
+        return len(scores) == solved.get("games", 1000 - more) + more
 
-    scores = train(agent, 1000 + past, after)
-    if "games" in told:
-        player = agent_with(told.pop("weights"))
-        told["short"], told["long"] = (fresh(player, 100, n)[0].tolist() for n in (500, 5000))
-        told["noisy"] = fresh(player, 100, 500, exploring=0.1)[0].mean()
-        if past:
-            told.update(past=np.mean(scores[-past:]), stays=np.mean(stays))
-    return dict(told, scores=scores)
+    scores = train(agent, 1000 + more, after)
+    player = agent_with(solved.pop("weights", agent.weights))
+    short, long = (fresh(player, 100, limit)[0] for limit in (500, 5000))
+    return dict(
+        dict(games=None, frames=None, seconds=None) | solved, exams=sat,
+        short_whole=(short == 500).sum(), short_worst=short.min(),
+        long_whole=(long == 5000).sum(), long_worst=long.min(),
+        noisy=fresh(player, 100, 500, exploring=0.1)[0].mean(),
+        past=np.mean(scores[-200:]) if stays else None, stays=np.mean(stays) if stays else None)
 
 
-def chances(first):
-    """Of 100 untrained networks: is the exam passed, the mean score with a tenth at random."""
-    exam, agent, found = exam_of(0), dqn.DQNAgent(None), []
-    for network in range(first, first + 100):
+def luck(hundred):
+    """Of 100 untrained networks: which pass the exam; which would reach the bar as they are.
+
+    That is, which of them have a mean of 475 in 100 games with a tenth of the pushes random.
+    """
+    agent, exam, passing, lucky = dqn.DQNAgent(None), games_at_once(200, 5000, 1), [], []
+    for network in range(100 * hundred, 100 * hundred + 100):
         agent.weights = untrained(agent.weights, np.random.default_rng(network))
-        noisy = fresh(agent, 100, 500, exploring=0.1, seed=network)[0].mean()
-        found.append([network, passes(agent, exam), noisy])
-    return found
+        if passes(agent, exam):
+            passing.append(network)
+        if fresh(agent, 100, 500, exploring=0.1, seed=network)[0].mean() >= BAR:
+            lucky.append(network)
+    return {"passing": " ".join(map(str, passing)), "lucky": " ".join(map(str, lucky))}
 
 
 def lucky(network):
-    """An untrained network, after 10 games of which it only fills its memory, is trained on."""
-    agent = begin(network, numbers=dict(epsilon=0.1))
+    """A lucky network fills its memory with 10 games, and is then trained for 100 more."""
+    agent = begin(network, lambda env: Agent(env, epsilon=0.1))
     agent.model.set_weights(untrained(agent.weights, np.random.default_rng(network)))
     agent.weights = agent.model.get_weights()
     before = train(agent, 10, lost=0, won=0)
     old = np.concatenate([weight.ravel() for weight in agent.weights])
     agent.replay(2048)  # what is done after a won game
     new = np.concatenate([weight.ravel() for weight in agent.weights])
-    moved = np.linalg.norm(new - old) / np.linalg.norm(old)
-    return dict(before=np.mean(before), moved=float(moved), scores=train(agent, 100))
+    scores = train(agent, 100)
+    return dict(before=np.mean(before), after=np.mean(scores),
+                moved=np.linalg.norm(new - old) / np.linalg.norm(old))
 
 
-def first_pass(seed):
-    """dqn.py's seconds to the peer's check; it is looked at each game, which is not counted."""
-    agent, looking = begin(seed), 0.0
-    twenty = gym.make_vec("CartPole-v1", 20, max_episode_steps=5000)
-    twenty.reset(seed=5)
+def way(seed, games):
+    """A network on the way: its mean score without exploring, and how its 100 games are lost."""
+    agent, found = begin(seed), {}
 
-    def after(scores):
-        nonlocal looking
-        began = time.time()
-        passed = passes(agent, twenty)
-        looking += time.time() - began
-        return passed
+    def after(scores):  # before the last game is learnt from
+        if len(scores) == games:
+            scores, places = fresh(agent, 100, 500)
+            left = np.abs(places) > 2.4
+            found.update(score=scores.mean(), fell=((scores < 500) & ~left).sum(), left=left.sum())
+            if seed == 0:
+                agent.save(RESULTS / f"after-{games}.weights.h5")
 
-    scores = train(agent, 1000, after)
-    return dict(scores=scores, seconds=time.time() - BEGAN - looking)
+    train(agent, games, after)
+    return found
+
+
+def shipped(games, limit, exploring):
+    scores, _ = fresh(agent_with(SOLUTION), games, limit, exploring)
+    return dict(mean=scores.mean(), worst=scores.min(), whole=(scores == limit).sum())
 
 
 def whole_run(seed):
@@ -302,36 +331,65 @@ def whole_run(seed):
         process = subprocess.run([sys.executable, ROOT / "dqn.py", "--weights", file, "--seed",
                                   str(seed)], capture_output=True, text=True)
         assert file.exists(), process.stderr
-        return dict(scores=scores_in(process.stdout), seconds=file.stat().st_mtime - began)
+        scores = scores_in(process.stdout)
+        return dict(seconds=file.stat().st_mtime - began, frames=sum(scores),
+                    scores=" ".join(map(str, scores)))
 
 
-def peer(seed, *look):
-    return json.loads(subprocess.check_output(
-        [sys.executable, ROOT / "tests/peer.py", str(seed), *look]))
+def race(who, seed):
+    """Seconds and frames until dqn.py is solved; until it passes the peer's check; the peer's.
 
-
-def on_the_way(seed):
-    """The networks of seed's games 5 (of seed 0), and 60, and how they do in 100 fresh games."""
-    agent, found = begin(seed), []
+    The check is 20 games of 5,000 frames without exploring. Its own seconds are not counted.
+    """
+    if who == "solved":
+        return {key: value for key, value in whole_run(seed).items() if key != "scores"}
+    if who == "peer":
+        return json.loads(subprocess.check_output(
+            [sys.executable, ROOT / "tests/peer.py", str(seed)]))
+    agent, twenty, looking = begin(seed), games_at_once(20, 5000, 5), 0.0
 
     def after(scores):
-        if len(scores) in (5, 60):
-            found.append([len(scores), *(each.tolist() for each in fresh(agent, 100, 500))])
-            if seed == 0:
-                agent.save(RESULTS / f"after-{len(scores)}.weights.h5")
-        return len(scores) == 60
+        nonlocal looking
+        began = time.time()
+        passed = passes(agent, twenty)
+        looking += time.time() - began
+        return passed
 
-    train(agent, 60, after)
-    return found
+    scores = train(agent, 1000, after)
+    return dict(seconds=time.time() - BEGAN - looking, frames=sum(scores))
 
 
 def scores_in(stdout):
     return [int(line.split()[3][:-1]) for line in stdout.splitlines() if "score:" in line]
 
 
-def code_of(source, names=None):
-    """Python code, or that of some of its classes and functions, without comments."""
-    tree = ast.parse(source)
+def calls():
+    """Milliseconds, the median of 20 calls; fit's are for 2,048 states."""
+    agent, random = dqn.DQNAgent(None), np.random.default_rng(0)
+    states = np.float32(random.normal(size=(2048, 4)))
+    targets = agent.predict(states)
+
+    def milliseconds(call, *args, **options):
+        took = []
+        for _ in range(21):
+            began = time.perf_counter()
+            call(*args, **options)
+            took.append(1000 * (time.perf_counter() - began))
+        return float(f"{np.median(took[1:]):.2g}")  # the first call may compile
+
+    return {
+        "model.predict": milliseconds(agent.model.predict, states[:1], verbose=0),
+        "agent.predict": milliseconds(agent.predict, states[:1]),
+        "model.fit": milliseconds(agent.model.fit, states, targets, verbose=0, shuffle=False,
+                                  batch_size=agent.minibatch_size),
+        "agent.fit": milliseconds(agent.fit, states, targets)}
+
+
+# The files
+
+def code_of(path, *names):
+    """The code of some classes and functions of a file, or of all, without comments."""
+    tree = ast.parse(path.read_text().partition("\n# The files\n")[0])
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) \
                 and ast.get_docstring(node):
@@ -340,183 +398,60 @@ def code_of(source, names=None):
                         if not names or getattr(node, "name", None) in names])
 
 
-CODE = (code_of((ROOT / "dqn.py").read_text(), ["DQNAgent", "play"])
-        + code_of((ROOT / "tests/peer.py").read_text())
-        + code_of(Path(__file__).read_text().partition("\n# The parts\n")[0]))
-RUNS = ROOT / "tests/runs" / hashlib.sha256(CODE.encode()).hexdigest()[:12]
+CODE = hashlib.sha256("".join((
+    code_of(ROOT / "dqn.py", "DQNAgent", "play"), code_of(ROOT / "tests/peer.py"),
+    code_of(Path(__file__)))).encode()).hexdigest()[:8]
 
 
-def path_of(function, *args):
-    return RUNS / ("-".join([function.__name__, *map(str, args)]) + ".json")
+def read(name):
+    """The rows of tests/results/name.csv, dictionaries of strings; none if there is no file."""
+    file = RESULTS / f"{name}.csv"
+    return list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
 
 
-def keep(function, *args):
-    """What function(*args) gives, from the disk if it has once been run with this code."""
-    path = path_of(function, *args)
-    if not path.exists():
-        RUNS.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(function(*args), default=float))
-        part.replace(path)
-    return json.loads(path.read_text())
+def fill(function, jobs, at_a_time=2):
+    """Complete the file with the function's name: a row for each of the jobs, its arguments.
 
-
-def run(jobs, at_a_time=2):
-    """The results of keep(*job) for all the jobs, each in a new process."""
-    context, results = multiprocessing.get_context("spawn"), []
+    Each job runs in a new process. The rows that this code made before are kept.
+    """
+    names = list(inspect.signature(function).parameters)
+    rows = {tuple(row[name] for name in names): row for row in read(function.__name__)
+            if row.get("code") == CODE}
+    wanted = {tuple(map(str, job)): job for job in jobs}
     with concurrent.futures.ProcessPoolExecutor(
-            at_a_time, mp_context=context, max_tasks_per_child=1) as pool:
-        for i, result in enumerate(pool.map(keep, *zip(*jobs))):
-            results.append(result)
-            print(f"{i + 1} of {len(jobs)}:", *jobs[i][1:], file=sys.stderr, flush=True)
-    return results
+            at_a_time, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        runs = {pool.submit(function, *job): key for key, job in wanted.items() if key not in rows}
+        for run in concurrent.futures.as_completed(runs):
+            key = runs[run]
+            rows[key] = dict(zip(names, key), **run.result(), code=CODE)
+            print(function.__name__, *key, file=sys.stderr, flush=True)
+            with open(RESULTS / f"{function.__name__}.csv", "w", newline="") as file:
+                table = csv.DictWriter(file, rows[key], lineterminator="\n")
+                table.writeheader()
+                table.writerows(rows[key] for key in wanted if key in rows)
 
 
-# The parts
-
-def write(name, rows):
-    """Write rows, dictionaries with the same keys, as tests/results/name.csv."""
-    RESULTS.mkdir(exist_ok=True)
-    with open(RESULTS / f"{name}.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-
-
-def first_at(scores, bar=BAR):
-    """The number of games after which the mean of the last 100 is at the bar; None: it never is."""
-    return next((n for n in range(100, len(scores) + 1) if at_the_bar(scores[:n], bar)), None)
-
-
-def seeds():
-    past = {seed: 200 if seed in SEEDS[:20] else 0 for seed in SEEDS}
-    rows = []
-    for seed, told in zip(SEEDS, run([(to_the_end, seed, past[seed]) for seed in SEEDS])):
-        short, long = told.get("short", [0]), told.get("long", [0])
-        rows.append(dict(
-            seed=seed, games=told.get("games"), frames=told.get("frames"), exams=told["exams"],
-            seconds=told.get("seconds"), short_whole=short.count(500), short_worst=min(short),
-            long_whole=long.count(5000), long_worst=min(long), noisy=told.get("noisy"),
-            past=told.get("past"), stays=told.get("stays")))
-    write("seeds", rows)
-
-
-def experiment():
-    """600 games of each row, departures first; what was run is written also if it is stopped."""
-    names, rows, curves = list(ROWS), [], []
-    jobs = [(fixed, name, seed) for part in (names[:15], names[15:]) for seed in SEEDS[:12]
-            for name in part] + [(fixed, "dqn.py", seed) for seed in SEEDS[12:20]]
-    try:
-        run(jobs)
-    finally:
-        for _, name, seed in (job for job in jobs if path_of(*job).exists()):
-            scores, bar = keep(fixed, name, seed)["scores"], gym.spec(
-                ROWS[name]["env"]).reward_threshold
-            rows.append(dict(row=name, seed=seed, games_to_bar=first_at(scores, bar),
-                             score_later=np.mean(scores[400:])))
-            if name in ("dqn.py", POST):
-                curves.append(dict(row=name, seed=seed, scores=" ".join(map(str, scores))))
-        write("experiment", rows)
-        write("scores", curves)
-
-
-def luck():
-    """Untrained networks, and those of them that would reach the bar, trained on."""
-    found = sum(run([(chances, first) for first in range(0, 2000, 100)]), [])
-    names = "network", "passes_exam", "score"
-    write("luck", [dict(zip(names, each)) for each in found])
-    jobs = [(lucky, network) for network, _, score in found if score >= BAR]
-    write("lucky", [dict(network=job[1], before=told["before"], moved=told["moved"],
-                         after=np.mean(told["scores"]), lost=sum(s < 500 for s in told["scores"]))
-                    for job, told in zip(jobs, run(jobs))])
-
-
-def peers():
-    rows = []
-    for seed in range(2000, 2005):  # never tuned on; in turn, one at a time
-        ours, = run([(whole_run, seed)], 1)
-        alike, = run([(first_pass, seed)], 1)
-        theirs, = run([(peer, seed, "look")], 1)
-        rows.append(dict(
-            seed=seed, seconds=ours["seconds"], games=len(ours["scores"]),
-            frames=sum(ours["scores"]), pass_seconds=alike["seconds"],
-            pass_frames=sum(alike["scores"]), peer_seconds=theirs["seconds"],
-            peer_frames=theirs["frames"]))
-    write("peers", rows)
-
-
-def peers_long():
-    """The peer's scores in 200,000 frames, four times the zoo's number."""
-    jobs = [(peer, seed) for seed in range(2000, 2005)]
-    write("peers-long", [dict(row="peer", seed=job[1], scores=" ".join(map(str, told["scores"])))
-                         for job, told in zip(jobs, run(jobs))])
-
-
-def milliseconds(call, repeat):
-    call()
-    took = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        call()
-        took.append(1000 * (time.perf_counter() - began))
-    return float(np.median(took))
-
-
-def calls():
-    agent, random, n = dqn.DQNAgent(None), np.random.default_rng(0), 2048
-    size, model = agent.minibatch_size, agent.model
-    states = np.float32(random.normal(size=(n, 4)))
-    state, targets = states[:1], agent.predict(states)
-    began = time.perf_counter()
-    agent.fit(states, targets)
-    compiling = 1000 * (time.perf_counter() - began)
-    for i in range(agent.memory.maxlen):
-        i %= n
-        agent.remember(states[i:i + 1], i % 2, 1.0, states[i:i + 1], False)
-    exam, threads = exam_of(0), os.environ["OPENBLAS_NUM_THREADS"]
-    found = {
-        "predict one: model.predict": milliseconds(lambda: model.predict(state, verbose=0), 20),
-        "predict one: agent.predict": milliseconds(lambda: agent.predict(state), 2000),
-        "fit: model.fit": milliseconds(lambda: model.fit(
-            states, targets, batch_size=size, shuffle=False, verbose=0), 10),
-        "fit: model.train_on_batch": milliseconds(lambda: [model.train_on_batch(
-            states[k:k + size], targets[k:k + size]) for k in range(0, n, size)], 10),
-        "fit: agent.fit": milliseconds(lambda: agent.fit(states, targets), 50),
-        "fit: the first call, which compiles": compiling,
-        "replay": milliseconds(lambda: agent.replay(n), 50),
-        "an exam that is passed": milliseconds(lambda: passes(agent_with(SOLUTION), exam), 3)}
-    write("calls", [dict(call=call, ms=f"{ms:.3g}", threads=threads) for call, ms in found.items()])
-
-
-def shipped():
-    player, rows = agent_with(SOLUTION), []
-    for games, limit, exploring in (1000, 500, 0), (100, 5000, 0), (100, 500, 0.1), (1000, 500, 1):
-        scores, _ = fresh(player, games, limit, exploring)
-        rows.append(dict(games=games, limit=limit, exploring=exploring, mean=scores.mean(),
-                         worst=scores.min(), whole=(scores == limit).sum()))
-    write("shipped", rows)
-    told, = run([(whole_run, 0)], 1)
-    write("default-run", [dict(row="seed 0", scores=" ".join(map(str, told["scores"])))])
-
-
-def way():
-    rows = []
-    for seed, found in enumerate(run([(on_the_way, seed) for seed in range(10)])):
-        for games, scores, places in found:
-            left = np.abs(places) > 2.4
-            rows.append(dict(seed=seed, games=games, score=np.mean(scores),
-                             fell=sum((np.array(scores) < 500) & ~left), left_track=sum(left)))
-    write("way", rows)
-
-
-PARTS = {part.__name__: part for part in (
-    seeds, peers, calls, shipped, way, luck, experiment, peers_long)}
+PARTS = {
+    seeds: lambda: [(seed,) for seed in SEEDS],
+    experiment: lambda: [(changed, seed) for seed in SEEDS[:20] for changed in list(ROWS)[
+        :None if seed in SEEDS[:12] else 1]],
+    rates: lambda: [(rate, seed) for rate in (5e-5, 1e-4, 2e-4, 4e-4, 8e-4) for seed in range(6)],
+    luck: lambda: [(hundred,) for hundred in range(20)],
+    lucky: lambda: [(int(network),) for row in read("luck") for network in row["lucky"].split()],
+    way: lambda: [(seed, games) for seed in range(10) for games in (5, 60)],
+    shipped: lambda: [(1000, 500, 0), (100, 5000, 0), (100, 500, 0.1), (1000, 500, 1)],
+    # alone, seeds that nothing was tuned on
+    race: lambda: [(who, seed) for seed in range(2000, 2005) for who in (
+        "solved", "first pass", "peer")],
+    whole_run: lambda: [(0,)],
+    calls: lambda: [()],
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"])
+    parser.add_argument("parts", nargs="+", choices=[*(p.__name__ for p in PARTS), "all"])
     chosen = parser.parse_args().parts
-    for name, part in PARTS.items():
-        if name in chosen or "all" in chosen:
-            part()
+    for part, jobs in PARTS.items():
+        if part.__name__ in chosen or "all" in chosen:
+            fill(part, jobs(), at_a_time=1 if part in (race, whole_run, calls) else 2)

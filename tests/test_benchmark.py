@@ -50,23 +50,71 @@ def test_moving_targets_let_epsilon_decay_once():
 
 
 def test_a_row_s_numbers_reach_the_compiled_fit():
-    """One gradient step moves by rate times gradient, and by no more than rate where it is cut."""
-    optimizers = {name: row["numbers"].get("optimizer") for name, row in benchmark.ROWS.items()}
     start = benchmark.begin(0).weights
-    plain, unclipped, rmsprop = (
-        benchmark.begin(0, numbers=dict(optimizer=optimizers[name]) if optimizers[name] else {})
-        for name in ("dqn.py", "no clip", "RMSprop .0001"))
     states, targets = np.ones((64, 4), "float32"), np.full((64, 2), 100, "float32")
-    moved = []
-    for agent in plain, unclipped, rmsprop:
+
+    def fitted(name):
+        agent = benchmark.begin(0, **benchmark.ROWS[name])
         agent.fit(states, targets)
-        moved.append(max(np.abs(new - old).max() for new, old in zip(
-            agent.model.get_weights(), start)))
-    assert moved[0] == pytest.approx(0.002, rel=1e-3) and moved[1] > 0.01
-    assert moved[2] == pytest.approx(1e-4 / np.sqrt(0.1), rel=1e-2)
-    single = benchmark.begin(0, numbers=dict(minibatch_size=8))
-    single.fit(states, targets)
-    assert single.model.optimizer.iterations == 8
+        return agent.model.optimizer.iterations, max(np.abs(new - old).max() for new, old in zip(
+            agent.model.get_weights(), start))
+
+    first = 1 / np.sqrt(0.1)  # RMSprop's first step, in learning rates
+    assert fitted("dqn.py as it is") == (1, pytest.approx(2e-4 * first, rel=1e-2))
+    assert fitted("the post's learning rate, .0001")[1] == pytest.approx(1e-4 * first, rel=1e-2)
+    assert fitted("SGD(.002) with the gradient cut off at 1")[1] == pytest.approx(2e-3, rel=1e-2)
+    assert fitted("steps of 8 frames instead of 64")[0] == 8
+    assert fitted(benchmark.POST)[0] == 64
+
+
+def test_a_row_s_settings_reach_the_loop():
+    """What 12 games of a row leave behind, where nothing is learnt from them."""
+    def played(name):
+        settings = benchmark.ROWS[name]
+        agent, sizes = benchmark.begin(0, **settings), []
+        agent.fit = lambda state, target_f: sizes.append(len(state))
+        scores = benchmark.train(agent, 12, **settings["loop"])
+        assert max(scores) < 200  # no beginner wins, so each game is a loss
+        return scores, sizes, agent
+
+    scores, sizes, agent = played("dqn.py as it is")
+    assert sizes == [2048] * 72 and len(agent.memory) == sum(scores)
+    epsilon = pytest.approx(agent.epsilon)
+    assert played("`replay(32)`")[1] == [32] * 72
+    assert len(played("one replay after each game")[1]) == 12
+    assert played("one replay after each game")[2].epsilon == epsilon
+    scores, _, agent = played("the last game only, no older memories")
+    assert len(agent.memory) == scores[-1]
+    assert played("no exploring: `epsilon` .1 from the start")[2].epsilon == 0.1
+    _, sizes, agent = played(benchmark.POST)
+    assert sizes == [1] * 32 * 12 and agent.epsilon == pytest.approx(.995 ** 12)
+    assert agent.env.spec.id == "CartPole-v0" and type(agent.memory) is list
+
+
+def test_a_game_that_is_won_by_the_clock():
+    for name, done, replays in (("dqn.py as it is", False, 1), ("each game begins anew", False, 1),
+                                ("six replays after a won game, too", False, 6),
+                                ("the clock is a loss", True, 1)):
+        settings = benchmark.ROWS[name]
+        agent, sizes = benchmark.begin(0, **settings), []
+        agent.fit = lambda state, target_f: sizes.append(len(state))
+        benchmark.train(agent, 2, **settings["loop"], limit=5)
+        assert [frame[4] for frame in agent.memory] == [False] * 4 + [done] + [False] * 4 + [done]
+        goes_on = np.array_equal(agent.memory[4][3], agent.memory[5][0])
+        assert goes_on == ("anew" not in settings["loop"]) and len(sizes) == 2 * replays
+
+
+def double(number):
+    return dict(twice=2 * number)
+
+
+def test_a_benchmark_goes_on_where_it_was_but_runs_of_older_code_are_made_anew(
+        monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    (tmp_path / "double.csv").write_text(
+        f"number,twice,code\n1,99,{benchmark.CODE}\n2,99,older\n7,99,{benchmark.CODE}\n")
+    benchmark.fill(double, [(3,), (2,), (1,)])
+    assert [row["twice"] for row in benchmark.read("double")] == ["6", "4", "99"]
 
 
 def test_controls_do_not_learn_and_punishment_goes():

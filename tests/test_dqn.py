@@ -113,9 +113,8 @@ def test_the_post_s_names_and_numbers(agent):
     assert [(layer.units, layer.activation.__name__) for layer in agent.model.layers] == [
         (128, "tanh")] * 3 + [(2, "linear")]
     optimizer = agent.model.optimizer
-    assert agent.model.loss == "mse" and type(optimizer) is dqn.keras.optimizers.SGD
+    assert agent.model.loss == "mse" and type(optimizer) is dqn.RMSprop
     assert optimizer.learning_rate.numpy() == pytest.approx(agent.learning_rate)
-    assert optimizer.momentum == 0 and optimizer.clipvalue == 1
 
 
 def test_predict_is_model_predict_also_after_replay_and_load(agent):
