@@ -1,4 +1,4 @@
-"""Deep Q Learning with Keras and Gym: the script of Keon Kim's post of 2017, made to learn today.
+"""Deep Q Learning with Keras and Gym: the script of Keon Kim's post of 2017, which now learns.
 Read it beside the post: `post:` marks what differs, and README.md says why.
 """
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # so small a network wants one thread
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else TensorFlow logs 13 lines, not 6
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # fewer of TensorFlow's lines: 6, not 13
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # else pygame greets on stdout
 os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")  # else the window may crash
 
@@ -29,13 +29,13 @@ class DQNAgent:
     """The agent of "Putting It All Together". One state has the shape (1, 4), n states (n, 4)."""
     def __init__(self, env):
         self.env = env
-        self.memory = deque(maxlen=5000)  # post: [], which forgets nothing
+        self.memory = deque(maxlen=5000)  # the latest frames; post: [], keeps all
         self.gamma = 0.99  # decay rate of future rewards; post: 0.9
         self.epsilon = 1  # exploration
-        self.epsilon_decay = .995  # per replay
+        self.epsilon_decay = .995  # per replay, so six times after a loss
         self.epsilon_min = 0.1
         self.learning_rate = 0.0002  # post: 0.0001
-        self.minibatch_size = 64  # memories per gradient step; post: 1
+        self.minibatch_size = 64  # memories per gradient step (Keras's batch_size); post: 1
         self._build_model()
 
     def _build_model(self):
@@ -50,7 +50,7 @@ class DQNAgent:
         self.weights = model.get_weights()  # as arrays, for predict
 
     def remember(self, state, action, reward, next_state, done):
-        """Append one frame to the memory ("Remember"). done: this frame lost the game."""
+        """Append one frame to the memory ("Remember"). done: the game was lost in it."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
@@ -64,7 +64,7 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Learn from n = batch_size random memories, and explore a little less ("Replay")."""
-        # Sample random indexes of the memory; post: min(batch_size, len(self.memory)) of them
+        # Sample random indexes of the memory, with repeats. post: at most len(self.memory) of them
         batches = np.random.choice(len(self.memory), batch_size)
         # Extract the memories at these indexes, all n at once; post: one after the other
         state, action, reward, next_state, done = zip(*[self.memory[i] for i in batches])
@@ -76,15 +76,16 @@ class DQNAgent:
         # The action taken gets the target. The other one was not tried, and keeps its prediction
         target_f = self.predict(state)  # (n, 2)
         target_f[np.arange(batch_size), action] = target
-        # All targets were made before any step, and stand still, so that the network does not
-        # chase its own changing guesses. post: each fit changed the targets made after it
+        # All targets were made before the first gradient step, and stand still, so that the network
+        # does not chase its own changing guesses. post: each fit changed the targets made after it
         self.fit(state, target_f)
         self.weights = self.model.get_weights()
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
 
     def load(self, name):
-        """Read the weights from the file `name` (.weights.h5). The errors are Keras's."""
+        """Read the weights from the file `name` (.weights.h5), or raise one of Keras's errors."""
+        self.model.optimizer.build(self.model.trainable_variables)  # its state is in the file, too
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
 
@@ -95,7 +96,7 @@ class DQNAgent:
         os.replace(part, name)
 
     def predict(self, state):
-        """Return the values of both actions, (n, 2), for n states."""
+        """Return the values of both actions, (n, 2), for n states, (n, 4)."""
         # The same as model.predict(state), which takes 53 ms for one state; this takes 0.01
         w1, b1, w2, b2, w3, b3, w4, b4 = self.weights
         hidden = np.tanh(state @ w1 + b1)
@@ -117,7 +118,7 @@ class DQNAgent:
 
 
 def play(agent, env):
-    """Play one game, or many, without exploring; count the frames until the first game ends."""
+    """Play env's game, or its many at once, without exploring; count frames until one ends."""
     state, _ = env.reset()
     for time_t in range(5000):
         state, _, terminated, truncated, _ = env.step(np.argmax(agent.predict(state), axis=-1))
@@ -201,11 +202,11 @@ if __name__ == "__main__":
     exam = gym.make_vec('CartPole-v1', 200, max_episode_steps=5000)
     exam.reset(seed=args.seed + 1)
     scores, solved, stopped = [], False, []
-    signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+    signal.signal(signal.SIGINT, lambda *_: stopped.append(True))  # Ctrl-C ends after this game
     # Iterate the game
     for e in range(args.episodes):
-        # reset state after a loss, or 5,000 frames. A won game (500 frames) goes on as the next e,
-        # because a slow drift takes longer to show. post: in the beginning of each game
+        # reset state in the beginning of each game. But a game that was won, after 500 frames, goes
+        # on as the next one: a cart that drifts off the track slowly must lose. post: always reset
         if e == 0 or terminated or truncated:
             state, _ = env.reset()
             state = np.reshape(state, [1, 4])
@@ -213,7 +214,7 @@ if __name__ == "__main__":
         for time_t in range(500):  # post: 5000, but CartPole-v0 ended after 200
             # Decide action
             action = agent.act(state)
-            # Advance the game. terminated: lost, so there is no future reward; truncated: 5,000
+            # Advance the game. terminated: it is lost, and has no future reward. truncated: 5,000
             # frames are over, which is no loss, and the future counts. post: done, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
@@ -224,18 +225,18 @@ if __name__ == "__main__":
             state = copy.deepcopy(next_state)
             if terminated or truncated:
                 break
-        scores.append(time_t + 1)
+        scores.append(time_t + 1)  # post: time_t
         print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, epsilon: {agent.epsilon:.2f}",
               flush=True)
-        # Solved? First Gym's bar, a mean of 475 over 100 games; then, every tenth game, an exam:
-        # 200 games without exploring, none lost within 5,000 frames. post: plays all episodes
+        # Solved? Gym calls a mean of 475 over 100 games solved. Then follows, every tenth game, an
+        # exam: 200 games without exploring, none lost in 5,000 frames. post: plays all episodes
         at_the_bar = len(scores) >= 100 and np.mean(scores[-100:]) >= 475
         if at_the_bar and len(scores) % 10 == 0:
-            solved = max(play(agent, exam)) == 5000
+            solved = max(play(agent, exam)) == 5000  # frames until the first one ends
         if solved or stopped:
             break
-        # train the agent. Each replay carries a loss one frame further back. A win has no such
-        # news, and many replays of wins make the network forget what else it knew. post: once
+        # train the agent. Targets look one frame ahead, so each replay carries the news of a loss
+        # one frame further back. A win brings no such news. post: once
         for _ in range(6 if terminated else 1):
             agent.replay(2048)  # post: 32
     name = args.weights.removesuffix(".weights.h5") + ("" if solved else ".unsolved")

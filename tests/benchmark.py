@@ -388,19 +388,20 @@ def calls():
 # The files
 
 def code_of(path, *names):
-    """The code of some classes and functions of a file, or of all, without comments."""
+    """The code of a file, or of its functions with these names, without comments."""
     tree = ast.parse(path.read_text().partition("\n# The files\n")[0])
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) \
                 and ast.get_docstring(node):
             node.body[0].value.value = ""
-    return ast.unparse([node for node in tree.body
-                        if not names or getattr(node, "name", None) in names])
+    return "\n".join(ast.unparse(node) for node in ast.walk(tree)
+                     if not names and node is tree or getattr(node, "name", None) in names)
 
 
 CODE = hashlib.sha256("".join((
-    code_of(ROOT / "dqn.py", "DQNAgent", "play"), code_of(ROOT / "tests/peer.py"),
-    code_of(Path(__file__)))).encode()).hexdigest()[:8]
+    code_of(ROOT / "dqn.py", "__init__", "_build_model", "remember", "act", "replay", "predict",
+            "fit", "play"),
+    code_of(ROOT / "tests/peer.py"), code_of(Path(__file__)))).encode()).hexdigest()[:8]
 
 
 def read(name):
@@ -409,7 +410,7 @@ def read(name):
     return list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
 
 
-def fill(function, jobs, at_a_time=2):
+def complete(function, jobs, at_a_time=2):
     """Complete the file with the function's name: a row for each of the jobs, its arguments.
 
     Each job runs in a new process. The rows that this code made before are kept.
@@ -454,4 +455,4 @@ if __name__ == "__main__":
     chosen = parser.parse_args().parts
     for part, jobs in PARTS.items():
         if part.__name__ in chosen or "all" in chosen:
-            fill(part, jobs(), at_a_time=1 if part in (race, whole_run, calls) else 2)
+            complete(part, jobs(), at_a_time=1 if part in (race, whole_run, calls) else 2)

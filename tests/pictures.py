@@ -71,25 +71,23 @@ exploring all last 500 frames: {mean(stays):.2f} on average, {min(stays):.2f} at
 
 
 def experiment(rows):
-    def of(name, column):
-        return {row["seed"]: float(row[column] or 600) for row in rows if row["changed"] == name}
+    def figures(name):
+        """Games to the bar and score later, by seed."""
+        return {row["seed"]: (float(row["games_to_bar"] or 600), float(row["later"]))
+                for row in rows if row["changed"] == name}
 
-    lines = []
+    ours, lines = figures(OURS), []
     for name in ROWS:
-        games, later = of(name, "games_to_bar"), of(name, "later")
-        reached = sum(bool(row["games_to_bar"]) for row in rows if row["changed"] == name)
-        line = [name, f"{reached} of {len(games)}",
-                f"{median(games.values()):.0f}" if 2 * reached > len(games) else "never"]
-        if name not in (OURS, POST):
-            line += [interval([games[seed] - of(OURS, "games_to_bar")[seed] for seed in games])]
-        else:
-            line += [""]
-        line += [f"{mean(later.values()):.0f}"]
-        if name not in (OURS, POST):
-            line += [interval([of(OURS, "later")[seed] - later[seed] for seed in later])]
-        else:
-            line += [""]
-        lines.append(line)
+        mine = figures(name)
+        games, later = zip(*mine.values())
+        more, lost = ([sign * (mine[seed][i] - ours[seed][i]) for seed in mine]
+                      for i, sign in enumerate((1, -1)))
+        reached = sum(row["changed"] == name and row["games_to_bar"] != "" for row in rows)
+        compared = name not in (OURS, POST)
+        lines.append([name, f"{reached} of {len(mine)}",
+                      f"{median(games):.0f}" if 2 * reached > len(mine) else "never",
+                      interval(more) if compared else "", f"{mean(later):.0f}",
+                      interval(lost) if compared else ""])
     return f"""\
 600 games without a stop on the seeds from {SEEDS[0]} on. The bar is a mean of {BAR:.0f} over 100
 training games (of the post, on CartPole-v0: 195), without an exam. *Later* is the mean score in

@@ -113,7 +113,7 @@ def test_a_benchmark_goes_on_where_it_was_but_runs_of_older_code_are_made_anew(
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     (tmp_path / "double.csv").write_text(
         f"number,twice,code\n1,99,{benchmark.CODE}\n2,99,older\n7,99,{benchmark.CODE}\n")
-    benchmark.fill(double, [(3,), (2,), (1,)])
+    benchmark.complete(double, [(3,), (2,), (1,)])
     assert [row["twice"] for row in benchmark.read("double")] == ["6", "4", "99"]
 
 

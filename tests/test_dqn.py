@@ -127,8 +127,9 @@ def test_predict_is_model_predict_also_after_replay_and_load(agent):
         keras_s = agent.model.predict(states, verbose=0)
         np.testing.assert_allclose(answers[-1], keras_s, rtol=1e-4, atol=1e-3)
     assert not np.allclose(*answers[:2]) and not np.allclose(*answers[1:])
+    compiled = agent.fit.experimental_get_tracing_count()
     agent.replay(128)
-    assert agent.fit.experimental_get_tracing_count() == 1  # not compiled again
+    assert agent.fit.experimental_get_tracing_count() == compiled  # not again
 
 
 @pytest.mark.parametrize("n", [1, 32, 64, 100, 1280])
@@ -272,12 +273,12 @@ def test_ctrl_c_keeps_what_was_learnt_and_says_so(play_script, folder, games):
     assert (folder / "save" / SOLUTION.name).read_bytes() == SOLUTION.read_bytes()
     assert sorted(os.listdir(folder / "save")) == [
         "cartpole-dqn.unsolved.png", unsolved.name, SOLUTION.name]
-    learnt = agent_with(unsolved).weights  # by now the last game, too, or else up to the one before
-    others = []
-    for games in played, played - 1:
+    learnt, found = agent_with(unsolved).weights, []
+    for games in played, played - 1:  # by now the last game was learnt from, too, or was not
         _, known = play_script("--episodes", games, "--weights", folder / f"{games}")
-        others.append(known["agent"].weights)
-    assert any(all(map(np.array_equal, learnt, other)) for other in others)
+        found.append(all(np.allclose(*pair, rtol=0, atol=1e-4) for pair in zip(
+            learnt, known["agent"].weights)))
+    assert sum(found) == 1
 
 
 def test_ctrl_c_before_the_first_game_loses_nothing(play_script, monkeypatch, folder):
