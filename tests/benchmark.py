@@ -274,6 +274,28 @@ def seeds(seed):
         past=np.mean(scores[-200:]) if stays else None, stays=np.mean(stays) if stays else None)
 
 
+def exams(changed, seed):
+    """A row of ROWS until it passes the exam, in at most 1,000 games; the exams that it sits."""
+    settings, exam, passed = ROWS[changed], games_at_once(200, 5000, seed + 1), []
+    agent = begin(seed, **settings)
+
+    def after(scores):
+        if at_the_bar(scores) and len(scores) % 10 == 0:
+            passed.append(passes(agent, exam))
+        return any(passed)
+
+    scores = train(agent, 1000, after, **settings["loop"])
+    return dict(games=len(scores), exams=len(passed), passed=any(passed))
+
+
+def longer(seed):
+    """3,000 games of the post: the best mean of 100 games in a row, and the last one."""
+    settings = ROWS[POST]
+    scores = train(begin(seed, **settings), 3000, **settings["loop"])
+    return dict(best=max(np.convolve(scores, np.full(100, 0.01), "valid")),
+                last=np.mean(scores[-100:]))
+
+
 def luck(hundred):
     """Of 100 untrained networks: which pass the exam; which would reach the bar as they are.
 
@@ -290,16 +312,15 @@ def luck(hundred):
 
 
 def lucky(network):
-    """A lucky network fills its memory with 10 games, and is then trained for 100 more."""
+    """A lucky network plays 100 games untrained, and is then trained in 100 more."""
     agent = begin(network, lambda env: Agent(env, epsilon=0.1))
     agent.model.set_weights(untrained(agent.weights, np.random.default_rng(network)))
     agent.weights = agent.model.get_weights()
-    before = train(agent, 10, lost=0, won=0)
+    before = train(agent, 100, lost=0, won=0)
     old = np.concatenate([weight.ravel() for weight in agent.weights])
     agent.replay(2048)  # what is done after a won game
     new = np.concatenate([weight.ravel() for weight in agent.weights])
-    scores = train(agent, 100)
-    return dict(before=np.mean(before), after=np.mean(scores),
+    return dict(before=np.mean(before), after=np.mean(train(agent, 100)),
                 moved=np.linalg.norm(new - old) / np.linalg.norm(old))
 
 
@@ -387,21 +408,23 @@ def calls():
 
 # The files
 
-def code_of(path, *names):
-    """The code of a file, or of its functions with these names, without comments."""
-    tree = ast.parse(path.read_text().partition("\n# The files\n")[0])
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) \
-                and ast.get_docstring(node):
-            node.body[0].value.value = ""
-    return "\n".join(ast.unparse(node) for node in ast.walk(tree)
-                     if not names and node is tree or getattr(node, "name", None) in names)
+def code_of(part):
+    """A hash of the code that a part may run: without comments, and without the other parts."""
+    def code(path):
+        tree = ast.parse(path.read_text().partition("\n# The files\n")[0])
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) \
+                    and ast.get_docstring(node):
+                node.body[0].value.value = ""
+        return tree
 
-
-CODE = hashlib.sha256("".join((
-    code_of(ROOT / "dqn.py", "__init__", "_build_model", "remember", "act", "replay", "predict",
-            "fit", "play"),
-    code_of(ROOT / "tests/peer.py"), code_of(Path(__file__)))).encode()).hexdigest()[:8]
+    agent = "__init__", "_build_model", "remember", "act", "replay", "predict", "fit", "play"
+    used = inspect.getsource(part)
+    others = [each.__name__ for each in PARTS if f"{each.__name__}(" not in used]
+    nodes = [node for node in ast.walk(code(ROOT / "dqn.py")) if getattr(node, "name", 0) in agent]
+    nodes += code(ROOT / "tests/peer.py").body + [
+        node for node in code(Path(__file__)).body if getattr(node, "name", 0) not in others]
+    return hashlib.sha256(ast.unparse(nodes).encode()).hexdigest()[:8]
 
 
 def read(name):
@@ -410,26 +433,29 @@ def read(name):
     return list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
 
 
-def complete(function, jobs, at_a_time=2):
-    """Complete the file with the function's name: a row for each of the jobs, its arguments.
+def complete(part, jobs, at_a_time=2):
+    """Complete the part's file: a row for each of the jobs, which are its arguments.
 
     Each job runs in a new process. The rows that this code made before are kept.
     """
-    names = list(inspect.signature(function).parameters)
-    rows = {tuple(row[name] for name in names): row for row in read(function.__name__)
-            if row.get("code") == CODE}
+    code, names = code_of(part), list(inspect.signature(part).parameters)
+    rows = {tuple(row[name] for name in names): row for row in read(part.__name__)
+            if row["code"] == code}
     wanted = {tuple(map(str, job)): job for job in jobs}
-    with concurrent.futures.ProcessPoolExecutor(
-            at_a_time, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        runs = {pool.submit(function, *job): key for key, job in wanted.items() if key not in rows}
+    pool = concurrent.futures.ProcessPoolExecutor(
+        at_a_time, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
+    runs = {pool.submit(part, *job): key for key, job in wanted.items() if key not in rows}
+    try:
         for run in concurrent.futures.as_completed(runs):
             key = runs[run]
-            rows[key] = dict(zip(names, key), **run.result(), code=CODE)
-            print(function.__name__, *key, file=sys.stderr, flush=True)
-            with open(RESULTS / f"{function.__name__}.csv", "w", newline="") as file:
+            rows[key] = dict(zip(names, key), **run.result(), code=code)
+            print(part.__name__, *key, file=sys.stderr, flush=True)
+            with open(RESULTS / f"{part.__name__}.csv", "w", newline="") as file:
                 table = csv.DictWriter(file, rows[key], lineterminator="\n")
                 table.writeheader()
                 table.writerows(rows[key] for key in wanted if key in rows)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 PARTS = {
@@ -437,6 +463,10 @@ PARTS = {
     experiment: lambda: [(changed, seed) for seed in SEEDS[:20] for changed in list(ROWS)[
         :None if seed in SEEDS[:12] else 1]],
     rates: lambda: [(rate, seed) for rate in (5e-5, 1e-4, 2e-4, 4e-4, 8e-4) for seed in range(6)],
+    exams: lambda: [(changed, seed) for changed in (
+        "each game begins anew", "*no learning: a new random network after each lost game*")
+        for seed in SEEDS[:20]],
+    longer: lambda: [(seed,) for seed in SEEDS[:4]],
     luck: lambda: [(hundred,) for hundred in range(20)],
     lucky: lambda: [(int(network),) for row in read("luck") for network in row["lucky"].split()],
     way: lambda: [(seed, games) for seed in range(10) for games in (5, 60)],

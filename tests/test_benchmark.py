@@ -111,8 +111,9 @@ def double(number):
 def test_a_benchmark_goes_on_where_it_was_but_runs_of_older_code_are_made_anew(
         monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    code = benchmark.code_of(double)
     (tmp_path / "double.csv").write_text(
-        f"number,twice,code\n1,99,{benchmark.CODE}\n2,99,older\n7,99,{benchmark.CODE}\n")
+        f"number,twice,code\n1,99,{code}\n2,99,older\n7,99,{code}\n")
     benchmark.complete(double, [(3,), (2,), (1,)])
     assert [row["twice"] for row in benchmark.read("double")] == ["6", "4", "99"]
 
