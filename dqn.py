@@ -236,7 +236,7 @@ if __name__ == "__main__":
         if solved or stopped:
             break
         # train the agent. Targets look one frame ahead, so each replay carries the news of a loss
-        # one frame further back. A win brings no such news. post: once
+        # one frame further back. A win has no such news, and six replays do harm. post: once
         for _ in range(6 if terminated else 1):
             agent.replay(2048)  # post: 32
     name = args.weights.removesuffix(".weights.h5") + ("" if solved else ".unsolved")

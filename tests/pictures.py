@@ -91,12 +91,12 @@ def experiment(rows):
         games, later = zip(*mine.values())
         more = [mine[seed][0] - ours[seed][0] for seed in mine]
         lost = [ours[seed][1] - mine[seed][1] for seed in mine]
-        missed, compared = games.count(601), name not in (OURS, POST)
+        compared = name not in (OURS, POST)
         lines.append([
-            name, f"{len(games) - missed} of {len(games)}",
+            name, f"{len(games) - games.count(601)} of {len(games)}",
             f"{median(games):.0f}" if median(games) < 601 else "> 600",
-            "" if not compared else f"at least {mean(more):.0f}" if missed else interval(more),
-            f"{mean(later):.0f}", interval(lost) if compared else ""])
+            interval(more) if compared else "", f"{mean(later):.0f}",
+            interval(lost) if compared else ""])
     return f"""\
 600 games without a stop on the seeds from {SEEDS[0]} on. The bar is a mean of {BAR:.0f} over 100
 training games (of the post, on CartPole-v0: 195), without an exam. *Later* is the mean score in
@@ -104,8 +104,9 @@ games 401 to 600. *More games* and *score lost* compare the row with dqn.py on t
 mean difference, and its 95 % interval (paired t, which is approximate for so few and such uneven
 values). A seed that does not reach the bar counts as 601 games. An interval that contains 0 proves
 nothing; and of the intervals, one in 20 will miss the truth by chance. Where the clock is a loss,
-each game begins anew, too; and games that begin anew are easier. Steps of 8 frames are eight times
-as many.
+each game begins anew, too; and games that begin anew are easier. Of the steps of 8 frames there are
+eight times as many. dqn.py's own line is of 20 seeds; on the 12 of the other rows its score later
+is {mean(ours[seed][1] for seed in figures(POST)):.0f}.
 
 """ + table(["changed", "reach the bar", "games (median)", "more games", "score later",
              "score lost"], lines)
