@@ -165,9 +165,9 @@ Stable-Baselines3's DQN with the CartPole settings of its zoo (tests/peer.py), i
 one process and one thread at a time, on seeds that nothing was tuned on. *First pass*: the first
 time that 20 games without exploring last 5,000 frames each; dqn.py is looked at after every game,
 the peer after every 1,000 frames, and the looking is not counted. *Solved*:
-bar and exam passed, weights on the disk. dqn.py's seconds divided by the peer's first pass (median
-and range): solved {ratios[0]}, first pass {ratios[1]}. The peer's settings were tuned for another
-goal than this one, and its epsilon ends at .04.
+bar and exam passed, weights on the disk. dqn.py's seconds divided by the peer's first pass
+(median and range): solved {ratios[0]}, first pass {ratios[1]}.
+The peer's settings were tuned for another goal than this one, and its epsilon ends at .04.
 
 """ + table(["who", "seed", "seconds", "frames"], [
         [row["who"], row["seed"], f"{float(row['seconds']):.1f}", row["frames"]] for row in rows])
@@ -223,7 +223,8 @@ if __name__ == "__main__":
 # Results
 
 Made by `python tests/pictures.py` from tests/results/, which `python tests/benchmark.py` writes.
-{os.cpu_count()} cores, no GPU, {platform.system()}, Python {platform.python_version()}, {versions}.
+{os.cpu_count()} cores, no GPU, {platform.system()}. Python {platform.python_version()},
+{versions}.
 """
     for part in seeds, experiment, rates, exams, longer, luck, race, calls, shipped, way:
         rows = benchmark.read(part.__name__)
