@@ -67,16 +67,17 @@ def test_a_row_s_numbers_reach_the_compiled_fit():
     assert fitted(benchmark.POST)[0] == 64
 
 
-def test_a_row_s_settings_reach_the_loop():
-    """What 12 games of a row leave behind, where nothing is learnt from them."""
-    def played(name):
-        settings = benchmark.ROWS[name]
-        agent, sizes = benchmark.begin(0, **settings), []
-        agent.fit = lambda state, target_f: sizes.append(len(state))
-        scores = benchmark.train(agent, 12, **settings["loop"])
-        assert max(scores) < 200  # no beginner wins, so each game is a loss
-        return scores, sizes, agent
+def played(name, games=12, **loop):
+    """Scores, sizes of the replays, and agent after games of a row in which nothing is learnt."""
+    settings = benchmark.ROWS[name]
+    agent, sizes = benchmark.begin(0, **settings), []
+    agent.fit = lambda state, target_f: sizes.append(len(state))
+    scores = benchmark.train(agent, games, **settings["loop"], **loop)
+    assert max(scores) < 200  # no beginner wins, so each game is a loss, but for a shorter limit
+    return scores, sizes, agent
 
+
+def test_a_row_s_settings_reach_the_loop():
     scores, sizes, agent = played("dqn.py as it is")
     assert sizes == [2048] * 72 and len(agent.memory) == sum(scores)
     epsilon = pytest.approx(agent.epsilon)
@@ -95,13 +96,11 @@ def test_a_game_that_is_won_by_the_clock():
     for name, done, replays in (("dqn.py as it is", False, 1), ("each game begins anew", False, 1),
                                 ("six replays after a won game, too", False, 6),
                                 ("the clock is a loss", True, 1)):
-        settings = benchmark.ROWS[name]
-        agent, sizes = benchmark.begin(0, **settings), []
-        agent.fit = lambda state, target_f: sizes.append(len(state))
-        benchmark.train(agent, 2, **settings["loop"], limit=5)
+        _, sizes, agent = played(name, games=2, limit=5)
         assert [frame[4] for frame in agent.memory] == [False] * 4 + [done] + [False] * 4 + [done]
         goes_on = np.array_equal(agent.memory[4][3], agent.memory[5][0])
-        assert goes_on == ("anew" not in settings["loop"]) and len(sizes) == 2 * replays
+        assert goes_on == ("anew" not in benchmark.ROWS[name]["loop"])
+        assert len(sizes) == 2 * replays
 
 
 def double(number):

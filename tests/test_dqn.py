@@ -127,9 +127,8 @@ def test_predict_is_model_predict_also_after_replay_and_load(agent):
         keras_s = agent.model.predict(states, verbose=0)
         np.testing.assert_allclose(answers[-1], keras_s, rtol=1e-4, atol=1e-3)
     assert not np.allclose(*answers[:2]) and not np.allclose(*answers[1:])
-    compiled = agent.fit.experimental_get_tracing_count()
     agent.replay(128)
-    assert agent.fit.experimental_get_tracing_count() == compiled  # not again
+    assert agent.fit.experimental_get_tracing_count() == 2  # RMSprop's variables; not once more
 
 
 @pytest.mark.parametrize("n", [1, 32, 64, 100, 1280])
