@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from benchmark import BAR, ROOT, SOLUTION, agent_with, dqn, fresh, scores_in  # noqa: E402
+from benchmark import PLAYER, ROOT, agent_with, dqn, fresh, scores_in  # noqa: E402
 
-LINE = re.compile(r"episode: \d+/\d+, score: \d+, epsilon: [01]\.\d\d")
+LINE = re.compile(r"episode: \d+/\d+, score: \d+, mean of last 100: \d+\.\d, epsilon: [01]\.\d\d")
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "LC_ALL": "C"}
 for name in "DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER":
     ENVIRONMENT.pop(name, None)
 ENVIRONMENT["XDG_RUNTIME_DIR"] = "/tmp"  # else SDL complains of its absence
-PLAYER = (0.1, 0.2, 1, 0.5)  # what a good player weighs position, velocity, angle, spin with
-DRIFTER = (0, 0, 1, 0.5)  # holds the pole, but lets the cart drift off the track after 500 frames
+GOOD = (0.1, 0.2, 1, 0.5)  # what a good player weighs position, velocity, angle, spin with
+DRIFTS = (0, 0, 1, 0.5)  # holds the pole, but lets the cart drift off the track after 500 frames
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def agent():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with the script and the solution in save/, its name not free of blanks."""
+    """A folder with the script and the player in save/, its name not free of blanks."""
     folder = tmp_path / "a clone"
     (folder / "save").mkdir(parents=True)
     shutil.copy(ROOT / "dqn.py", folder)
-    shutil.copy(SOLUTION, folder / "save")
+    shutil.copy(PLAYER, folder / "save")
     return folder
 
 
@@ -46,16 +46,13 @@ def play_script(monkeypatch, folder):
     """A function that runs the script's main block here: its exit code, and its variables."""
     def play(*args):
         monkeypatch.setattr(sys, "argv", ["dqn.py", *map(str, args)])
-        handler = signal.getsignal(signal.SIGINT)
         try:
             return 0, runpy.run_path(str(folder / "dqn.py"), run_name="__main__")
         except SystemExit as end:
             trace = end.__traceback__
             while trace.tb_next:
                 trace = trace.tb_next
-            return end.code, trace.tb_frame.f_globals
-        finally:
-            signal.signal(signal.SIGINT, handler)
+            return end.code or 0, trace.tb_frame.f_globals
     return play
 
 
@@ -65,17 +62,12 @@ def start(folder, *args, **environment):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def run(folder, *args):
-    """Run the script to its end; its exit code, the lines on stdout, and its own on stderr."""
-    process = start(folder, *args)
-    out, err = process.communicate(timeout=540)
+def end(process):
+    """Wait for the script's end: its exit code, the lines on stdout, and its own on stderr."""
+    out, err = process.communicate(timeout=300)
     assert "Traceback" not in err, err
-    return process.returncode, out.splitlines(), own(err)
-
-
-def own(err):
-    """The lines that are not TensorFlow's."""
-    return [line for line in err.splitlines() if not re.match(r"[IWE]0000 |WARNING: All log", line)]
+    lines = [line for line in err.splitlines() if not re.match("[IWE]0000 |WARNING: All log", line)]
+    return process.returncode, out.splitlines(), lines
 
 
 def fill(agent, count, random=np.random.default_rng(1), **given):
@@ -98,8 +90,9 @@ def linear(weights, *wish):
 
 def let_play(monkeypatch, wish, exploring):
     """Let the script, instead of learning, play with the linear weights, and always explore so."""
-    def fit(agent, state, target_f):
-        agent.model.set_weights(linear(agent.weights, *wish))
+    def fit(agent, states, targets):
+        if agent.weights[0][3, 0] != np.float32(wish[3] / 100):
+            agent.model.set_weights(linear(agent.weights, *wish))
 
     monkeypatch.setattr(dqn.tf, "function", lambda **_: lambda function: fit)
     monkeypatch.setattr(np.random, "rand", lambda: 0 if exploring else 2)
@@ -107,42 +100,41 @@ def let_play(monkeypatch, wish, exploring):
 
 def test_the_post_s_names_and_numbers(agent):
     assert (agent.epsilon, agent.epsilon_decay, agent.epsilon_min) == (1, .995, 0.1)
-    (first,), rest = fill(agent, 1), fill(agent, 4999)
+    (first,), rest = fill(agent, 1), fill(agent, agent.memory.maxlen - 1)
     assert agent.memory[0] is first and first[0].shape == (1, 4) and fill(agent, 1)
-    assert len(agent.memory) == 5000 and agent.memory[0] is rest[0]  # it forgets the oldest
+    assert len(agent.memory) == agent.memory.maxlen and agent.memory[0] is rest[0]  # forgets it
     assert [(layer.units, layer.activation.__name__) for layer in agent.model.layers] == [
         (128, "tanh")] * 3 + [(2, "linear")]
-    optimizer = agent.model.optimizer
-    assert agent.model.loss == "mse" and type(optimizer) is dqn.RMSprop
-    assert optimizer.learning_rate.numpy() == pytest.approx(agent.learning_rate)
+    assert agent.model.loss == "mse" and type(agent.model.optimizer) is dqn.RMSprop
+    assert agent.model.optimizer.learning_rate.numpy() == pytest.approx(0.0001)
 
 
 def test_predict_is_model_predict_also_after_replay_and_load(agent):
     states = np.float32(np.random.default_rng(2).normal(size=(50, 4)))
     answers = []
     for change in (lambda: None, lambda: fill(agent, 5) and agent.replay(128),
-                   lambda: agent.load(SOLUTION)):
+                   lambda: agent.load(PLAYER)):
         change()
         answers.append(agent.predict(states))
         keras_s = agent.model.predict(states, verbose=0)
         np.testing.assert_allclose(answers[-1], keras_s, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(agent.predict(states[0]), answers[-1][0], rtol=1e-5, atol=1e-4)
     assert not np.allclose(*answers[:2]) and not np.allclose(*answers[1:])
-    agent.replay(128)
-    assert agent.fit.experimental_get_tracing_count() == 2  # RMSprop's variables; not once more
 
 
-@pytest.mark.parametrize("n", [1, 32, 64, 100, 1280])
-def test_fit_is_model_fit_for_any_number_of_states(agent, n):
+def test_fit_is_model_fit_and_compiled_once(agent):
     random = np.random.default_rng(3)
-    states = np.float32(random.normal(size=(n, 4)))
-    targets = np.float32(50 * random.normal(size=(n, 2)))
+    states = np.float32(random.normal(size=(320, 4)))
     plain = dqn.DQNAgent(agent.env).model
     plain.set_weights(agent.weights)
-    plain.fit(states, targets, batch_size=agent.minibatch_size, shuffle=False, verbose=0)
-    agent.fit(states, targets)
-    for before, ours, keras_s in zip(agent.weights, agent.model.get_weights(), plain.get_weights()):
-        np.testing.assert_allclose(ours, keras_s, atol=1e-4)
-        assert np.abs(ours - before).max() > 1e-5  # and it did go somewhere
+    for _ in range(2):
+        before, targets = agent.model.get_weights(), np.float32(50 * random.normal(size=(320, 2)))
+        plain.fit(states, targets, batch_size=32, shuffle=False, verbose=0)
+        agent.fit(states.reshape(10, 32, 4), targets.reshape(10, 32, 2))
+        for *both, old in zip(agent.model.get_weights(), plain.get_weights(), before):
+            np.testing.assert_allclose(*both, atol=1e-4)
+            assert np.abs(both[0] - old).max() > 1e-4  # and it did go somewhere
+    assert agent.fit.experimental_get_tracing_count() == 1
 
 
 def test_act_explores_at_epsilon_1_and_is_greedy_at_0(agent):
@@ -152,6 +144,7 @@ def test_act_explores_at_epsilon_1_and_is_greedy_at_0(agent):
     assert 400 < sum(agent.act(states[0]) for _ in range(1000)) < 600
     agent.epsilon = 0
     assert [agent.act(state) for state in states] == best
+    assert [agent.act(state[0]) for state in states] == best  # as Gymnasium gives it, (4,)
     agent.epsilon = 0.1  # a tenth at random, half of which would have been the best anyway
     assert 0.9 < np.mean([agent.act(states[0]) == best[0] for _ in range(2000)]) < 0.99
 
@@ -171,41 +164,49 @@ def test_replay_fits_the_post_s_targets(agent):
     agent.fit = lambda *args: fitted.append(args)
     agent.replay(480)
     (states, targets), = fitted
-    assert (states.shape, targets.shape) == ((480, 4), (480, 2))
-    assert {state.tobytes() for state in states} == set(literal)  # 40 memories, each drawn
-    for state, target_f in zip(states, targets):
+    assert (states.shape, targets.shape) == ((15, 32, 4), (15, 32, 2))
+    assert {state.tobytes() for state in states.reshape(480, 4)} == set(literal)  # each is drawn
+    for state, target_f in zip(states.reshape(480, 4), targets.reshape(480, 2)):
         np.testing.assert_allclose(target_f, literal[state.tobytes()], rtol=1e-5, atol=1e-5)
 
 
-def test_epsilon_decays_with_each_replay_to_its_minimum(agent):
+def test_epsilon_decays_with_each_replay_to_its_minimum_and_load_goes_there(agent):
     fill(agent, 1)
     agent.fit = lambda *args: None
-    epsilons = [agent.replay(1) or agent.epsilon for _ in range(600)]
+    epsilons = [agent.replay(32) or agent.epsilon for _ in range(600)]
     assert epsilons[:2] == pytest.approx([agent.epsilon_decay, agent.epsilon_decay ** 2])
     assert agent.epsilon_decay * agent.epsilon_min < epsilons[-1] <= agent.epsilon_min
+    agent.epsilon = 1
+    agent.load(PLAYER)
+    assert agent.epsilon == agent.epsilon_min
 
 
 def test_training_ends_with_a_player_and_prints_nothing_but_its_own_lines(folder):
-    (folder / "save" / SOLUTION.name).unlink()
-    code, out, err = run(folder)
-    assert (code, err) == (0, []) and all(map(LINE.fullmatch, out[:-1]))
-    assert [line.split()[1] for line in out[:-1]] == [f"{e}/1000," for e in range(len(out) - 1)]
-    assert out[-1].startswith(f"solved after {len(out) - 1} games") and str(folder) in out[-1]
-    assert np.mean(scores_in("\n".join(out))[-100:]) >= BAR and (len(out) - 1) % 10 == 0
+    (folder / "save" / PLAYER.name).unlink()
+    code, out, err = end(start(folder, MPLBACKEND="module://a_notebook_s", KERAS_BACKEND="jax"))
+    games = len(out) - 1
+    assert (code, err) == (0, ["to see it play: python dqn.py --watch"])
+    assert all(map(LINE.fullmatch, out[:-1])) and out[-1] == f"solved after {games} games"
+    assert [line.split()[1] for line in out[:-1]] == [f"{e}/1000," for e in range(games)]
+    scores = scores_in("\n".join(out))
+    assert f"{np.mean(scores[-100:]):.1f}" == re.search("100: (.*),", out[-2])[1]
+    assert np.mean(scores[-100:]) >= 475
     assert sorted(os.listdir(folder / "save")) == ["cartpole-dqn.png", "cartpole-dqn.weights.h5"]
     picture = np.asarray(Image.open(folder / "save/cartpole-dqn.png").convert("RGB"))
     assert picture.shape[1] >= 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
-    for weights in folder / "save/cartpole-dqn.weights.h5", SOLUTION:
-        assert (fresh(agent_with(weights), 100, 5000)[0] == 5000).sum() >= 99
-        assert (fresh(agent_with(weights), 100, 500)[0] == 500).sum() >= 99
+    for weights in folder / "save/cartpole-dqn.weights.h5", PLAYER:
+        assert (fresh(agent_with(weights), 100, 5000) == 5000).sum() >= 97
+        assert (fresh(agent_with(weights), 100, 500) == 500).sum() >= 97
 
 
 def test_same_seed_same_run_another_seed_another(play_script, folder, capsys):
     lines, weights = [], []
     for i, seed in enumerate((7, 7, 8)):
         code, known = play_script("--episodes", 12, "--seed", seed, "--weights", folder / f"{i}")
-        assert f"not solved after 12 games; the last weights: {folder}/{i}.unsolved" in code
-        lines.append(capsys.readouterr().out)
+        assert code == "not solved after 12 games"
+        out, err = capsys.readouterr()
+        assert f'python dqn.py --watch --weights "{folder}/{i}.unsolved"' in err
+        lines.append(out)
         weights.append(agent_with(folder / f"{i}.unsolved.weights.h5").weights)
         assert all(map(np.array_equal, weights[-1], known["agent"].weights))
     assert lines[0].count("\n") == 12 and lines[0] == lines[1] != lines[2]
@@ -217,107 +218,106 @@ def test_dying_is_remembered_as_done_and_the_time_limit_is_not(play_script, monk
     """No pole falls within 5 frames; within 500, that of a beginner does, in each game."""
     make = dqn.gym.make
     monkeypatch.setattr(dqn.gym, "make", lambda *args, **options: make(
-        *args, **{**options, "max_episode_steps": limit}))
+        *args, **options, max_episode_steps=limit))
     _, known = play_script("--episodes", 10)
     memory, scores = known["agent"].memory, known["scores"]
     ends = np.cumsum(scores) - 1
     assert len(memory) == sum(scores)
     assert max(scores) == 5 if limit == 5 else 8 < max(scores) < 500
-    assert known["agent"].epsilon == pytest.approx(.995 ** (10 if limit == 5 else 60))
+    assert known["agent"].epsilon == pytest.approx(.995 ** (10 if limit == 5 else 80))
     assert [i for i, frame in enumerate(memory) if frame[4]] == ([] if limit == 5 else list(ends))
     assert all(reward == (-100 if done else 1) for _, _, reward, _, done in memory)
-    for i in set(range(len(memory) - 1)) - set(ends):
-        assert np.array_equal(memory[i][3], memory[i + 1][0])
-
-
-def test_a_won_game_goes_on_in_the_next_for_5000_frames(play_script, monkeypatch):
-    let_play(monkeypatch, PLAYER, exploring=False)
-    _, known = play_script("--episodes", 13)
-    assert known["scores"][0] < 500 and known["scores"][1:] == [500] * 12
-    memory = known["agent"].memory  # the last 5,000 of 6,000 frames: 4,000 up to the reset, 1,000
-    breaks = [i for i in range(4999) if not np.array_equal(memory[i][3], memory[i + 1][0])]
-    assert breaks == [3999] and not any(frame[4] for frame in memory)
+    for i in range(len(memory) - 1):  # a game is one chain of states, and the next one a new chain
+        assert np.array_equal(memory[i][3], memory[i + 1][0]) == (i not in ends)
 
 
 @pytest.mark.parametrize("wish, exploring, exam, solved", [
-    (PLAYER, False, 5000, True), (PLAYER, False, 4999, False),  # an exam that ends too soon
-    (DRIFTER, False, 5000, False), (PLAYER, True, 5000, False)])
+    (GOOD, False, 5000, True), (DRIFTS, False, 500, True),  # which an exam of 500 lets pass
+    (DRIFTS, False, 5000, False), (GOOD, True, 5000, False)])
 def test_solved_is_100_good_games_of_training_and_an_exam(
-        play_script, monkeypatch, agent, folder, wish, exploring, exam, solved):
-    agent.weights = linear(agent.weights, *wish)
-    lasts = fresh(agent, 100, 5000)[0]
-    assert lasts.min() >= 500 and (lasts.min() == 5000) == (wish is PLAYER)
+        play_script, monkeypatch, folder, wish, exploring, exam, solved):
     let_play(monkeypatch, wish, exploring)
     make_vec = dqn.gym.make_vec
     monkeypatch.setattr(dqn.gym, "make_vec", lambda *args, max_episode_steps: make_vec(
-        *args, max_episode_steps=exam))
-    code, known = play_script("--episodes", 115, "--weights", folder / "its")
-    assert (code == 0) == solved and len(known["scores"]) == (100 if solved else 115)
+        *args, max_episode_steps=min(exam, max_episode_steps)))
+    code, known = play_script("--episodes", 104, "--weights", folder / "its")
+    assert (code == 0) == solved and 100 <= len(known["scores"]) <= (102 if solved else 104)
+    assert (np.mean(known["scores"][-100:]) >= 475) != exploring
     assert (folder / "its.weights.h5").exists() == solved
     assert (folder / "its.unsolved.weights.h5").exists() != solved
 
 
 @pytest.mark.parametrize("games", [1, 20])
-def test_ctrl_c_keeps_what_was_learnt_and_says_so(play_script, folder, games):
+def test_ctrl_c_keeps_what_was_learnt_and_says_so(folder, games):
     process = start(folder)
-    for _ in range(games):
-        process.stdout.readline()
-    time.sleep(games > 1 and np.random.random() / 10)  # 1: while fit is compiled; or anywhere
+    lines = [process.stdout.readline() for _ in range(games)]
+    time.sleep(np.random.random() / 10)  # while fit is compiled for 1, or anywhere for 20
     process.send_signal(signal.SIGINT)
-    rest, err = process.communicate(timeout=60)
-    played = games + len(rest.splitlines())
+    code, rest, err = end(process)
     unsolved = folder / "save/cartpole-dqn.unsolved.weights.h5"
-    assert process.returncode == 1 and own(err) == [
-        f"not solved after {played} games; the last weights: {unsolved}"]
-    assert (folder / "save" / SOLUTION.name).read_bytes() == SOLUTION.read_bytes()
+    assert code == 1 and err == [f'to see it play: python dqn.py --watch --weights "{unsolved}"'
+                                 .replace(".weights.h5", ""),
+                                 f"not solved after {len(lines + rest)} games"]
+    assert (folder / "save" / PLAYER.name).read_bytes() == PLAYER.read_bytes()
     assert sorted(os.listdir(folder / "save")) == [
-        "cartpole-dqn.unsolved.png", unsolved.name, SOLUTION.name]
-    learnt, found = agent_with(unsolved).weights, []
-    for games in played, played - 1:  # by now the last game was learnt from, too, or was not
-        _, known = play_script("--episodes", games, "--weights", folder / f"{games}")
-        found.append(all(np.allclose(*pair, rtol=0, atol=1e-4) for pair in zip(
-            learnt, known["agent"].weights)))
-    assert sum(found) == 1
+        "cartpole-dqn.unsolved.png", unsolved.name, PLAYER.name]
+    agent_with(unsolved)
 
 
-def test_ctrl_c_before_the_first_game_loses_nothing(play_script, monkeypatch, folder):
-    monkeypatch.setattr(dqn.gym, "make", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
-    code, _ = play_script()
-    assert code == 1 and os.listdir(folder / "save") == [SOLUTION.name]
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
+def test_ctrl_c_and_head_end_with_the_weights_of_that_moment(
+        play_script, monkeypatch, folder, error):
+    stdout, sample = os.dup(1), dqn.gym.spaces.Discrete.sample
+
+    def interrupt(space, left=iter(range(100))):
+        if next(left) == 99:
+            raise error
+        return sample(space)
+
+    monkeypatch.setattr(dqn.gym.spaces.Discrete, "sample", interrupt)
+    try:
+        code, known = play_script("--weights", folder / "its")
+    finally:
+        os.dup2(stdout, 1)
+    assert code == f"not solved after {len(known['scores'])} games" and len(known["scores"]) > 1
+    saved = agent_with(folder / "its.unsolved.weights.h5").weights
+    assert all(map(np.array_equal, saved, known["agent"].weights))
+    assert known["agent"].epsilon < 1  # it had learnt
 
 
-@pytest.mark.parametrize("place", ["save_weights", "replace"])
-def test_kill_9_while_saving_leaves_the_old_file_and_nothing_for_git(folder, place):
-    owner = {"save_weights": "keras.Sequential", "replace": "os"}[place]
-    (folder / "save/mine.unsolved.weights.h5").write_text("old")
-    killed = subprocess.run([sys.executable, "-c", f"""if True:
-        import keras, os, runpy, sys
-        keras.Sequential.save_weights_ = keras.Sequential.save_weights
-        def kill(*args, **options):
-            {"args[0].save_weights_(args[1])" if place == "save_weights" else ""}
-            os.kill(os.getpid(), 9)
-        {owner}.{place} = kill
-        sys.argv = ["dqn.py", "--episodes", "1", "--weights", "save/mine"]
-        runpy.run_path("dqn.py", run_name="__main__")"""], cwd=folder, env=ENVIRONMENT)
-    assert killed.returncode == -9
-    assert (folder / "save/mine.unsolved.weights.h5").read_text() == "old"
-    shutil.copy(ROOT / ".gitignore", folder)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    status = ["git", "status", "--short", "--untracked-files=all", "save"]
-    left = subprocess.check_output(status, cwd=folder, text=True)
-    assert left == f"?? save/{SOLUTION.name}\n"
+def test_head_and_letters_that_stdout_lacks_lose_nothing(folder):
+    (folder / "学习").mkdir()
+    process = start(folder, "--episodes", 3, "--weights", "学习/a", PYTHONIOENCODING="cp1252")
+    code, out, err = end(process)
+    assert (code, len(out), len(err)) == (1, 3, 2)
+    process = start(folder, "--weights", "学习/b")
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    assert process.wait(timeout=60) == 1 and "Error" not in process.stderr.read()
+    for name in "ab":
+        agent_with(folder / f"学习/{name}.unsolved.weights.h5")
 
 
-def test_two_runs_at_once(folder):
-    both = [start(folder, "--episodes", 5, "--seed", seed) for seed in (1, 2)]
-    assert [(process.communicate(), process.returncode)[1] for process in both] == [1, 1]
-    agent_with(folder / "save/cartpole-dqn.unsolved.weights.h5")
-    assert len(os.listdir(folder / "save")) == 3
+def test_a_save_is_whole_or_not_at_all_and_leaves_nothing_else(agent, tmp_path, monkeypatch):
+    file = tmp_path / "x.weights.h5"
+    agent.save(file)
+    whole = file.read_bytes()
+    agent_with(file)
+    with pytest.raises(ValueError):
+        agent.save(tmp_path / "x.h5")  # a name that load would not take
+    for stops in (KeyboardInterrupt, OSError):
+        with monkeypatch.context() as patch, pytest.raises(stops):
+            def stop(*_):
+                raise stops
+            patch.setattr(os, "replace", stop)
+            agent.save(file)
+        assert file.read_bytes() == whole and os.listdir(tmp_path) == [file.name]
 
 
 @pytest.mark.parametrize("name", ["my", "my.weights.h5"])
 def test_gif_is_an_animation_of_one_game_of_the_weights(play_script, folder, capsys, name):
-    shutil.copy(SOLUTION, folder / "my.weights.h5")
+    shutil.copy(PLAYER, folder / "my.weights.h5")
     code, _ = play_script("--gif", folder / "play it.gif", "--weights", folder / name)
     assert not code and capsys.readouterr().out == "score: 500\n"
     with Image.open(folder / "play it.gif") as gif:
@@ -330,20 +330,34 @@ def test_gif_is_an_animation_of_one_game_of_the_weights(play_script, folder, cap
     assert len(os.listdir(folder)) == 4  # and no part is left
 
 
+@pytest.mark.parametrize("error, said", [
+    (KeyboardInterrupt, "interrupted"), (OSError(28, "No space left"), "No space left")])
+def test_a_gif_that_is_not_finished_is_one_line_and_no_file(
+        play_script, monkeypatch, folder, error, said):
+    def save(*_, **__):
+        raise error
+    monkeypatch.setattr(Image.Image, "save", save)
+    code, _ = play_script("--gif", folder / "x.gif")
+    assert code.startswith(f"dqn.py: {folder}/x.gif: ") and said in code and "\n" not in code
+    assert sorted(os.listdir(folder)) == ["dqn.py", "save"]
+
+
 def test_watch_needs_a_screen_and_plays_at_the_game_s_own_speed_until_ctrl_c(folder):
-    code, out, err = run(folder, "--watch")
-    assert (code, out, len(err)) == (1, [], 1) and "--gif FILE" in err[0]
+    for option in "--watch", "--render":
+        code, _, err = end(start(folder, option))
+        assert (code, len(err)) == (1, 1) and "--gif FILE" in err[0]
     process = start(folder, "--watch", SDL_VIDEODRIVER="dummy")
     began = time.monotonic()
     assert process.stdout.readline() == "episode: 0/1000, score: 500\n"
     assert time.monotonic() - began > 500 / 50
     process.send_signal(signal.SIGINT)
-    assert own(process.communicate(timeout=10)[1]) == [] and process.returncode == 1
+    code, _, err = end(process)
+    assert code == 1 and len(err) == 1 and "interrupted" in err[0]
 
 
 @pytest.mark.skipif(not shutil.which("Xvfb"), reason="Xvfb is not installed")
 @pytest.mark.parametrize("option", ["--watch", "--render"])
-def test_a_real_window_opens_plays_and_ends(folder, option):
+def test_a_real_window_opens_plays_and_ends_by_its_cross(folder, option):
     xlib = pytest.importorskip("Xlib.display", reason="python-xlib is not installed")
     from Xlib.protocol.event import ClientMessage
     server = subprocess.Popen(["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24"], text=True,
@@ -357,17 +371,16 @@ def test_a_real_window_opens_plays_and_ends(folder, option):
         picture = window.get_image(0, 0, 600, 400, 2, 0xffffffff)  # 2: the format ZPixmap
         colours = np.frombuffer(picture.data, "uint32") & 0xffffff
         assert (colours == 0xffffff).mean() > 0.5 and 0xca9865 in colours  # sky and pole
-        if option == "--render":
-            process.send_signal(signal.SIGINT)
-        else:
-            close = [display.intern_atom("WM_DELETE_WINDOW"), 0, 0, 0, 0]  # a click on the cross
-            window.send_event(ClientMessage(window=window, data=(32, close),
-                                            client_type=display.intern_atom("WM_PROTOCOLS")))
-            display.flush()
+        close = [display.intern_atom("WM_DELETE_WINDOW"), 0, 0, 0, 0]  # a click on the cross
+        window.send_event(ClientMessage(window=window, data=(32, close),
+                                        client_type=display.intern_atom("WM_PROTOCOLS")))
+        display.flush()
         began = time.monotonic()
-        out, err = process.communicate(timeout=30)
-        assert time.monotonic() - began < 5  # a won game lasts 10 seconds
-        assert process.returncode == (option == "--render") == len(own(err))
+        code, _, err = end(process)
+        assert time.monotonic() - began < 8  # a won game lasts 10 seconds
+        assert code == (option == "--render") and (len(err) == 2) == (option == "--render")
+        assert (folder / "save/cartpole-dqn.unsolved.weights.h5").exists() == (
+            option == "--render")
     finally:
         server.kill()
 
@@ -377,7 +390,9 @@ def test_a_real_window_opens_plays_and_ends(folder, option):
     ("--seed -1", "--seed"), ("--seed 12345678901234", "--seed"), ("--fast", "--fast"),
     ("--gif", "--gif"), ("--gif save", ".gif"), ("--gif x.weights.h5", ".gif"),
     ("--gif nowhere/x.gif", "nowhere"), ("--watch --gif nowhere/x.gif", "nowhere"),
-    ("--weights nowhere/x", "nowhere"), ("--weights dqn.py/x", "dqn.py")])
+    ("--weights nowhere/x", "nowhere"), ("--weights dqn.py/x", "dqn.py"),
+    ("--weights save/", "folder"), ("--weights save", "folder"),
+    (f"--weights {'x' * 240}", "long")])
 def test_a_wrong_command_ends_with_exit_code_2_before_it_costs_time(
         play_script, monkeypatch, folder, capsys, args, said):
     monkeypatch.chdir(folder)
@@ -385,14 +400,13 @@ def test_a_wrong_command_ends_with_exit_code_2_before_it_costs_time(
     out, err = capsys.readouterr()
     usage, error = err.partition("dqn.py: error: ")[::2]
     assert (code, out) == (2, "") and usage.startswith("usage: dqn.py")
-    assert said in error and error.count("\n") == 1 and os.listdir(folder / "save") == [
-        SOLUTION.name]
+    assert said in error and error.count("\n") == 1 and os.listdir(folder / "save") == [PLAYER.name]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("what", ["missing", "empty", "truncated", "text", "foreign"])
 def test_weights_that_cannot_be_loaded_end_with_one_line(play_script, folder, what):
-    file, good = folder / "its.weights.h5", SOLUTION.read_bytes()
+    file, good = folder / "its.weights.h5", PLAYER.read_bytes()
     if what == "foreign":
         layers = [dqn.keras.Input((4,)), *map(dqn.Dense, (24, 24, 2))]
         dqn.keras.Sequential(layers).save_weights(file)
