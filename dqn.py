@@ -1,11 +1,12 @@
 """Deep Q Learning with Keras and Gym: the script of Keon Kim's blog post of 2017, which now learns.
 
-Read it beside the post. `post:` marks what stands there instead, `not in the post` what it lacks.
-README.md says why.
+Read it beside the post. `post:` marks what stands there instead, `not in the post` what it lacks;
+what Keras 3 and Gymnasium only spell otherwise has no mark. README.md gives the reasons.
 """
 import argparse
 import copy
 import os
+import signal
 import sys
 import tempfile
 from collections import deque
@@ -26,7 +27,7 @@ from keras.optimizers import RMSprop
 from matplotlib.figure import Figure
 from PIL import Image
 
-PLAYER = str(Path(__file__).with_name("save") / "cartpole-dqn")
+PLAYER = str(Path(__file__).with_name("save") / "cartpole-dqn")  # where the weights are saved
 
 
 # Deep-Q learning Agent
@@ -37,7 +38,7 @@ class DQNAgent:
         self.memory = deque(maxlen=2000)  # the latest frames; post: [], all frames
         self.gamma = 0.99  # decay rate of future rewards; post: 0.9
         self.epsilon = 1  # exploration
-        self.epsilon_decay = .995  # with each replay, so eight times after a loss; post: once
+        self.epsilon_decay = .995  # with each replay: eight times after a loss; post: once a game
         self.epsilon_min = 0.1
         self.learning_rate = 0.0001
         self._build_model()
@@ -49,10 +50,10 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
-        model.compile(loss='mse', optimizer=RMSprop(self.learning_rate))
-        model.optimizer.build(model.trainable_variables)  # not in the post, as Keras did it itself
+        model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
+        model.optimizer.build(model.trainable_variables)  # not in the post: model.fit would do it
         self.model = model
-        self.weights = model.get_weights()  # not in the post: arrays, for predict
+        self.weights = model.get_weights()  # not in the post: for our own predict, below
 
     def remember(self, state, action, reward, next_state, done):
         """Append one frame to the memory ("Remember"). done: the game was lost in it."""
@@ -63,52 +64,53 @@ class DQNAgent:
         if np.random.rand() <= self.epsilon:
             # The agent acts randomly
             return self.env.action_space.sample()
-        # Predict the value of each action in this state
-        act_values = self.predict(state)
+        # Predict the value of each action: its reward, and the future reward
+        act_values = self.predict(np.reshape(state, [1, 4]))  # (1, 2)
         # Pick the action with the larger value
-        return np.argmax(act_values)
+        return np.argmax(act_values[0])
 
     def replay(self, batch_size):
-        """Train with n = batch_size random memories, n a multiple of 32 ("Replay")."""
-        # Sample random indexes of the memory. post: at most len(self.memory) of them
+        """Train with n = batch_size memories, where n must be a multiple of 32 ("Replay")."""
+        # Sample random indexes of the memory, the same one also twice. post: at most as many as
+        # there are memories
         batches = np.random.choice(len(self.memory), batch_size)
         states = np.concatenate([self.memory[i][0] for i in batches])  # (n, 4)
         next_states = np.concatenate([self.memory[i][3] for i in batches])  # (n, 4)
-        # Predict for all of them before anything is learnt. post: in the loop, where each fit
-        # changed the predictions that came after it
+        # Make all predictions before anything is learnt, so that they are one network's. post: in
+        # the loop, where each fit changed the predictions that came after it
         future = np.amax(self.predict(next_states), axis=1)  # (n,)
         target_f = self.predict(states)  # (n, 2)
         for row, i in enumerate(batches):
             # Extract informations from i-th index of the memory
             state, action, reward, next_state, done = self.memory[i]
-            # if done, make our target the reward (-100 penalty)
+            # if done, the target is the reward alone (-100 penalty)
             target = reward
             if not done:
-                # the discounted future reward is added
+                # else the discounted future reward is added
                 target = reward + self.gamma * future[row]
             # The action taken gets the target, and the other one keeps its prediction
             target_f[row][action] = target
-        # Train the Neural Net, 32 states in a step; post: one state in a step
+        # Train the Neural Net with steps of 32 states, Keras's batch_size; post: of one state
         self.fit(states.reshape(-1, 32, 4), target_f.reshape(-1, 32, 2))
         self.weights = self.model.get_weights()
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
 
+    # Not in the post: the rest of the class
+
     def load(self, name):
         """Read weights from the file `name` (.weights.h5), or raise one of Keras's errors."""
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
-        self.epsilon = self.epsilon_min  # a trained agent need not begin with random actions
+        self.epsilon = self.epsilon_min  # act should not begin at random again; play never explores
 
     def save(self, name):
         """Write the weights to the file `name` (.weights.h5): the whole file, or none."""
         write_whole(name, self.model.save_weights)
 
-    # Not in the post: model.predict and model.fit, without what a call of them costs
-
     def predict(self, state):
-        """Return the values of both actions, (n, 2), for n states, (n, 4); (2,) for one as (4,)."""
-        # 0.01 ms for one state; model.predict takes 31
+        """Return what model.predict does: (n, 2) for n states, (n, 4); or (2,) for one as (4,)."""
+        # It takes 0.01 ms for one state, and model.predict 31
         w1, b1, w2, b2, w3, b3, w4, b4 = self.weights
         hidden = np.tanh(state @ w1 + b1)
         hidden = np.tanh(hidden @ w2 + b2)
@@ -117,14 +119,16 @@ class DQNAgent:
 
     @tf.function(jit_compile=True)
     def fit(self, states, targets):
-        """Take a step of training for each of k minibatches, (k, 32, 4) and (k, 32, 2)."""
-        # 8 ms for 64 minibatches; model.fit takes 60
+        """Take the k steps of model.fit with batch_size=32: (k, 32, 4) towards (k, 32, 2)."""
+        # It is compiled once, and takes 8 ms for 64 steps; model.fit takes 60
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
 
 
+# Not in the post: the functions from here to the training loop
+
 def play(agent, env):
-    """Play env's game without exploring, or its many games at once, until one of them ends.
+    """Play env's game, or its many at once, without exploring, until the first of them ends.
 
     Yields in each frame: whether a game was lost in it.
     """
@@ -137,45 +141,46 @@ def play(agent, env):
 
 
 def window_closed(env):
-    """Return whether env has a window that was closed; without a screen, end the program."""
+    """Return whether env has a window that was closed; end the program if it needs a screen."""
     if env.render_mode != "human":
         return False
-    import pygame  # which gymnasium shows the window with
+    import pygame  # with which gymnasium makes the window
     if pygame.display.get_driver() == "offscreen":
-        sys.exit("dqn.py: there is no screen for a window; --gif FILE needs none")
+        sys.exit("dqn.py: there is no screen for a window; only --gif FILE needs none")
     return pygame.QUIT in [event.type for event in pygame.event.get()]
 
 
 def watch(args):
     """Play with saved weights: one game into the animation args.gif, or games in a window."""
     env = gym.make('CartPole-v1', render_mode="rgb_array" if args.gif else "human")
-    env.reset(seed=args.seed)
-    agent, name = DQNAgent(env), f"{args.weights}.weights.h5"
+    agent = DQNAgent(env)
     try:
-        agent.load(name)
-        if args.gif:
-            name = args.gif
-            images = [Image.fromarray(env.render()) for _ in play(agent, env)]
-            first, *rest = [image.convert("P", dither=0) for image in images]
-            write_whole(name, lambda part: first.save(
-                part, save_all=True, append_images=rest, duration=20, loop=0))
-            return print("score:", len(images))
-        for e in range(args.episodes):
-            for score, _ in enumerate(play(agent, env), start=1):
-                if window_closed(env):
-                    return
-            print(f"episode: {e}/{args.episodes}, score: {score}", flush=True)
-    except (OSError, ValueError, KeyboardInterrupt) as error:
-        sys.exit(f"dqn.py: {name}: {str(error) or 'interrupted'}".splitlines()[0])
+        agent.load(f"{args.weights}.weights.h5")
+    except Exception as error:  # no such file, or not such a file
+        sys.exit(f"dqn.py: {args.weights}.weights.h5: {error}".splitlines()[0])
+    env.reset(seed=args.seed)
+    if args.gif:
+        images = [Image.fromarray(env.render()) for _ in play(agent, env)]
+        first, *rest = [image.convert("P", dither=Image.Dither.NONE) for image in images]
+        write_whole(args.gif, lambda part: first.save(
+            part, "GIF", save_all=True, append_images=rest, duration=20, loop=0))
+        return say(f"score: {len(images)}")
+    for e in range(args.episodes):
+        for score, _ in enumerate(play(agent, env), start=1):
+            if window_closed(env):
+                return
+        say(f"episode: {e}/{args.episodes}, score: {score}")
 
 
 def save_curve(scores, name):
     """Save a picture of the training games' scores, and of the mean of the last 100."""
     axes = Figure(figsize=(8, 4), layout="constrained").subplots()
     means = [np.mean(scores[max(0, e - 99):e + 1]) for e in range(len(scores))]
-    axes.plot(scores, "C1.", means, "C0", [475] * len(scores), "C2--")
-    axes.legend(["each training game", "mean of the last 100", "Gym's bar"])
+    axes.plot(scores, "C1.", label="each training game")
+    axes.plot(means, "C0", label="mean of the last 100")
+    axes.axhline(475, color="C2", linestyle="--", label="Gym's bar")
     axes.set(xlabel="game", ylabel="score (frames survived)")
+    axes.legend()
     write_whole(name, axes.figure.savefig)
 
 
@@ -185,6 +190,14 @@ def write_whole(name, write):
         part = Path(folder, Path(name).name)
         write(part)
         os.replace(part, name)
+
+
+def say(line):
+    """Print the line at once. If that fails, as after `| head`, print no more, but go on."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def options():
@@ -199,83 +212,86 @@ def options():
                         help="save or load NAME.weights.h5")
     args = parser.parse_args()
     args.weights = args.weights.removesuffix(".weights.h5")
+    if os.path.isdir(args.weights):
+        args.weights = os.path.join(args.weights, "cartpole-dqn")
     if args.episodes < 1 or not 0 <= args.seed < 2 ** 32:
         parser.error("--episodes must be 1 or more, --seed from 0 to 4294967295")
-    if args.gif and not args.gif.endswith(".gif"):
+    if args.gif is not None and not args.gif.endswith(".gif"):
         parser.error("--gif FILE must end in .gif")
-    if any(map(os.path.isdir, [args.weights or ".", f"{args.weights}.weights.h5", args.gif or ""])):
-        parser.error("--weights NAME and --gif FILE must not be a folder")
     file = Path(args.gif or f"{args.weights}.unsolved.weights.h5")
-    try:  # whether a megabyte can be written there, before it has cost time
-        if args.gif or not args.watch:
+    if args.gif or not args.watch:
+        try:  # Can a megabyte be written there? Better to know before the training than after it
+            file.parent.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=file.parent) as folder:
                 Path(folder, file.name).write_bytes(bytes(10 ** 6))
-    except OSError as error:
-        parser.error(f"nothing can be saved as {file}: {error.strerror}")
+        except OSError as error:
+            parser.error(f"nothing can be saved as {file}: {error.strerror}")
     return args
 
 
 if __name__ == "__main__":
     args = options()
-    # Not in the post: the same seed, the same run
-    keras.utils.set_random_seed(args.seed)
     if args.watch or args.gif:
-        sys.exit(watch(args))
+        try:
+            sys.exit(watch(args))
+        except (KeyboardInterrupt, OSError) as error:
+            sys.exit(f"dqn.py: {str(error) or 'interrupted'}")
+    # Not in the post: seeds, here and below, so that a run can be repeated
+    keras.utils.set_random_seed(args.seed)
     # initialize gym environment and the agent
     env = gym.make('CartPole-v1', render_mode=args.render)  # post: v0
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
+    # Not in the post: an exam, 100 games at once of 5,000 frames each
     exam = gym.make_vec('CartPole-v1', 100, max_episode_steps=5000)
     exam.reset(seed=args.seed)
-    scores, solved = [], False
-    try:
-        # Iterate the game
-        for e in range(args.episodes):
-            # reset state in the beginning of each game
-            state, _ = env.reset()
-            state = np.reshape(state, [1, 4])
-            # time_t represents each frame of the game. Our goal is to keep the pole upright as long
-            # as possible: the more time_t, the more score
-            for time_t in range(500):  # post: 5000, but CartPole-v0 ended each game after 200
-                # Decide action
-                action = agent.act(state)
-                # Advance the game to the next frame. terminated: the game is lost; truncated: 500
-                # frames are over, which is no loss. post: done, for both
-                next_state, reward, terminated, truncated, _ = env.step(action)
-                next_state = np.reshape(next_state, [1, 4])
-                # reward the agent 1 for every frame it lived, and punish -100 for dying
-                reward = -100 if terminated else reward
-                # Remember the previous state, action, reward, and whether the game was lost
-                agent.remember(state, action, reward, next_state, terminated)
-                # make next_state the new current state for the next frame
-                state = copy.deepcopy(next_state)
-                if terminated or truncated:
-                    break
-            # print the score: the number of frames; post: time_t, one less
-            scores.append(time_t + 1)
-            mean = np.mean(scores[-100:])
-            print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "
-                  f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}", flush=True)
-            # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games.
-            # Then follows an exam: 100 games without exploring, none lost within 5,000 frames
-            if len(scores) >= 100 and mean >= 475:
-                solved = not any(play(agent, exam))
-            if solved or window_closed(env):
+    scores, solved, stopped = [], False, []
+    handler = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))  # Ctrl-C: stop, below
+    # Iterate the game
+    for e in range(args.episodes):
+        # reset state in the beginning of each game
+        state, _ = env.reset()
+        state = np.reshape(state, [1, 4])
+        # time_t represents each frame of the game. Our goal is to keep the pole upright as long as
+        # possible: the more time_t, the more score
+        for time_t in range(5000):  # CartPole-v1 itself ends after 500; post: v0, after 200
+            # Decide action
+            action = agent.act(state)
+            # Advance the game to the next frame. terminated: it is lost. truncated: 500 frames are
+            # over, which is no loss, and so not punished. post: done, for both
+            next_state, reward, terminated, truncated, _ = env.step(action)
+            next_state = np.reshape(next_state, [1, 4])
+            # reward the agent 1 for every frame it lived, and punish -100 for dying
+            reward = -100 if terminated else reward
+            # Remember the previous state, action, reward, and whether the game was lost
+            agent.remember(state, action, reward, next_state, terminated)
+            # make next_state the new current state for the next frame
+            state = copy.deepcopy(next_state)
+            # The game ends: the pole is dropped, or the time is over
+            if terminated or truncated:
+                # print the score, the number of frames (post: time_t), and break out of the loop
+                scores.append(time_t + 1)
+                mean = np.mean(scores[-100:])
+                say(f"episode: {e}/{args.episodes}, score: {time_t + 1}, mean of last 100: "
+                    f"{mean:.1f}, epsilon: {agent.epsilon:.2f}")
                 break
-            # train the agent with the experience of the episode. A loss is news, which each replay
-            # carries one frame further back; post: one replay after each game
-            for _ in range(8 if terminated else 1):
-                agent.replay(2048)  # post: 32
-    except KeyboardInterrupt:
-        pass  # Ctrl-C ends the training
-    except BrokenPipeError:  # so does `| head`, after which nothing more can be printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. Then
+        # comes the exam, without exploring, in which none of its games may be lost
+        if len(scores) >= 100 and mean >= 475:
+            solved = not any(play(agent, exam))
+        if solved or stopped or window_closed(env):
+            break
+        # train the agent with the experience of the episode. Eight times after a loss, as each
+        # replay takes its -100 about one frame further back; post: once after each game
+        for _ in range(8 if terminated else 1):
+            agent.replay(2048)  # post: 32
     name = args.weights + ("" if solved else ".unsolved")
     agent.save(f"{name}.weights.h5")
     save_curve(scores, f"{name}.png")
+    signal.signal(signal.SIGINT, handler)
     option = "" if name == PLAYER else f' --weights "{name}"'
     print(f"to see it play: python dqn.py --watch{option}", file=sys.stderr)
     if not solved:
         sys.exit(f"not solved after {len(scores)} games")
-    print(f"solved after {len(scores)} games")
+    say(f"solved after {len(scores)} games")

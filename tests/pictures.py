@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import mean, median, stdev
 
 import benchmark
-from benchmark import GO_ON, OURS, PLAYER, POST, ROOT, ROWS, SEEDS, dqn
+from benchmark import OURS, PLAYER, POST, ROOT, ROWS, SEEDS, dqn
 import numpy as np
 
-STUDENT = {11: 2.201, 12: 2.179, 19: 2.093}  # Student's t for 95 %, by degrees of freedom
+STUDENT = {12: 2.201, 6: 2.571}  # half of a 95 % interval in standard errors, by number of seeds
 
 
 def lines_of(part):
@@ -29,7 +29,7 @@ def middle(values):
 
 def interval(values):
     """The mean with its 95 % t-interval."""
-    half = STUDENT[len(values) - 1] * stdev(values) / len(values) ** 0.5
+    half = STUDENT[len(values)] * stdev(values) / len(values) ** 0.5
     return f"{mean(values):.0f} ({mean(values) - half:.0f} to {mean(values) + half:.0f})"
 
 
@@ -107,12 +107,15 @@ def longer():
 def shipped():
     line, = lines_of("shipped")
     return f"""\
-The player in save/ wins {line['won']} of 1,000 new games of 500 frames and {line['won_5000']} of 20
-of 5,000. With a tenth of its actions random its mean score in 100 games is {float(line['noisy']):.0f}.
+`python dqn.py` is solved after {len(line['scores'].split())} games here. Its player, in save/, wins
+{line['won_1000']} of 1,000 new games of 500 frames, and {line['won_5000']} of 20 of 5,000. With a tenth
+of its actions random its mean score in 100 games is {float(line['noisy']):.0f}.
 """
 
 
-def learning(run):
+# The pictures in save/
+
+def learning():
     """Median and quartiles of the score over the seeds, and one run game by game."""
     figure = dqn.Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
@@ -125,6 +128,7 @@ def learning(run):
         left.fill_between(games, low, high, color=color, alpha=0.25, linewidth=0)
     left.fill_between([], [], color="gray", alpha=0.25, label="bands: the middle half of the seeds")
     left.set(title="mean score of 20 games at a time", ylabel="score (frames survived)")
+    run = [int(score) for score in lines_of("shipped")[0]["scores"].split()]
     right.plot(run, "C1.", markersize=3, label="each training game")
     right.plot([np.mean(run[max(0, e - 99):e + 1]) for e in range(len(run))], "C0",
                label="mean of the last 100")
@@ -136,9 +140,23 @@ def learning(run):
     figure.savefig(ROOT / "save/learning.png", dpi=100)
 
 
+def animation(name, weights):
+    subprocess.run([sys.executable, ROOT / "dqn.py", "--weights", weights, "--gif",
+                    ROOT / f"save/player-{name}.gif"], check=True)
+
+
 if __name__ == "__main__":
-    commit = subprocess.check_output(["git", "log", "-1", "--format=%h of %as"], cwd=ROOT, text=True)
-    text = f"# Results\n\nMade by tests/pictures.py from tests/results/, commit {commit}"
+    about = subprocess.check_output(["git", "log", "-1", "--format=%h of %as", "tests/results"],
+                                    cwd=ROOT, text=True)
+    text = f"# Results\n\nMade by tests/pictures.py from the runs in tests/results/, commit {about}"
     for part in seeds, experiment, longer, shipped:
         text += f"\n## {part.__name__}\n\n{part()}"
     (ROOT / "tests/RESULTS.md").write_text(text)
+    learning()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, games in ("early", 16), ("midway", 50):
+            weights = Path(folder, f"after-{games}")
+            subprocess.run([sys.executable, ROOT / "dqn.py", "--episodes", str(games),
+                            "--weights", weights])
+            animation(name, f"{weights}.unsolved")
+    animation("end", PLAYER)

@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+from benchmark import (  # before NumPy: dqn.py sets the number of threads
+    GO_ON, PLAYER, ROOT, ROWS, agent_with, dqn, fresh, patched, scores_in)
+
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))
-from benchmark import PLAYER, ROOT, agent_with, dqn, fresh, scores_in  # noqa: E402
 
 LINE = re.compile(r"episode: \d+/\d+, score: \d+, mean of last 100: \d+\.\d, epsilon: [01]\.\d\d")
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "LC_ALL": "C"}
@@ -80,19 +81,17 @@ def fill(agent, count, random=np.random.default_rng(1), **given):
     return list(agent.memory)[-count:]
 
 
-def linear(weights, *wish):
-    """Weights that push right where the weighted sum of position, velocity, angle, spin is > 0."""
-    weights = [np.zeros_like(weight) for weight in weights]
-    weights[0][:, 0] = np.array(wish) / 100  # tanh of so little is the little itself
-    weights[2][0, 0] = weights[4][0, 0] = weights[6][0, 1] = 1
-    return weights
-
-
 def let_play(monkeypatch, wish, exploring):
-    """Let the script, instead of learning, play with the linear weights, and always explore so."""
+    """Let the script, instead of learning, weigh the state with wish; and always explore, or never.
+
+    It pushes right where the weighted sum of position, velocity, angle, spin is above 0.
+    """
     def fit(agent, states, targets):
-        if agent.weights[0][3, 0] != np.float32(wish[3] / 100):
-            agent.model.set_weights(linear(agent.weights, *wish))
+        weights = [np.zeros_like(weight) for weight in agent.weights]
+        weights[0][:, 0] = np.array(wish) / 100  # tanh of so little is the little itself
+        weights[2][0, 0] = weights[4][0, 0] = weights[6][0, 1] = 1
+        if not np.array_equal(agent.weights[0], weights[0]):
+            agent.model.set_weights(weights)
 
     monkeypatch.setattr(dqn.tf, "function", lambda **_: lambda function: fit)
     monkeypatch.setattr(np.random, "rand", lambda: 0 if exploring else 2)
@@ -110,15 +109,14 @@ def test_the_post_s_names_and_numbers(agent):
 
 
 def test_predict_is_model_predict_also_after_replay_and_load(agent):
-    states = np.float32(np.random.default_rng(2).normal(size=(50, 4)))
-    answers = []
+    states, answers = np.float32(np.random.default_rng(2).normal(size=(50, 4))), []
     for change in (lambda: None, lambda: fill(agent, 5) and agent.replay(128),
                    lambda: agent.load(PLAYER)):
         change()
         answers.append(agent.predict(states))
         keras_s = agent.model.predict(states, verbose=0)
         np.testing.assert_allclose(answers[-1], keras_s, rtol=1e-4, atol=1e-3)
-        np.testing.assert_allclose(agent.predict(states[0]), answers[-1][0], rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(agent.predict(states[0]), answers[-1][0], rtol=1e-4, atol=1e-3)
     assert not np.allclose(*answers[:2]) and not np.allclose(*answers[1:])
 
 
@@ -182,13 +180,12 @@ def test_epsilon_decays_with_each_replay_to_its_minimum_and_load_goes_there(agen
 
 
 def test_training_ends_with_a_player_and_prints_nothing_but_its_own_lines(folder):
-    (folder / "save" / PLAYER.name).unlink()
+    shutil.rmtree(folder / "save")
     code, out, err = end(start(folder, MPLBACKEND="module://a_notebook_s", KERAS_BACKEND="jax"))
-    games = len(out) - 1
+    games, scores = len(out) - 1, scores_in("\n".join(out))
     assert (code, err) == (0, ["to see it play: python dqn.py --watch"])
     assert all(map(LINE.fullmatch, out[:-1])) and out[-1] == f"solved after {games} games"
     assert [line.split()[1] for line in out[:-1]] == [f"{e}/1000," for e in range(games)]
-    scores = scores_in("\n".join(out))
     assert f"{np.mean(scores[-100:]):.1f}" == re.search("100: (.*),", out[-2])[1]
     assert np.mean(scores[-100:]) >= 475
     assert sorted(os.listdir(folder / "save")) == ["cartpole-dqn.png", "cartpole-dqn.weights.h5"]
@@ -203,8 +200,8 @@ def test_same_seed_same_run_another_seed_another(play_script, folder, capsys):
     lines, weights = [], []
     for i, seed in enumerate((7, 7, 8)):
         code, known = play_script("--episodes", 12, "--seed", seed, "--weights", folder / f"{i}")
-        assert code == "not solved after 12 games"
         out, err = capsys.readouterr()
+        assert code == "not solved after 12 games"
         assert f'python dqn.py --watch --weights "{folder}/{i}.unsolved"' in err
         lines.append(out)
         weights.append(agent_with(folder / f"{i}.unsolved.weights.h5").weights)
@@ -247,99 +244,86 @@ def test_solved_is_100_good_games_of_training_and_an_exam(
     assert (folder / "its.unsolved.weights.h5").exists() != solved
 
 
-@pytest.mark.parametrize("games", [1, 20])
-def test_ctrl_c_keeps_what_was_learnt_and_says_so(folder, games):
-    process = start(folder)
+@pytest.mark.parametrize("games, signals", [(1, 1), (20, 3)])
+def test_ctrl_c_saves_beside_the_older_player_and_says_so(folder, games, signals):
+    process = start(folder, "--weights", "save/")
     lines = [process.stdout.readline() for _ in range(games)]
-    time.sleep(np.random.random() / 10)  # while fit is compiled for 1, or anywhere for 20
-    process.send_signal(signal.SIGINT)
+    for _ in range(signals):
+        time.sleep(np.random.random() / 10)  # while fit is compiled for 1, or anywhere for 20
+        process.send_signal(signal.SIGINT)
     code, rest, err = end(process)
-    unsolved = folder / "save/cartpole-dqn.unsolved.weights.h5"
-    assert code == 1 and err == [f'to see it play: python dqn.py --watch --weights "{unsolved}"'
-                                 .replace(".weights.h5", ""),
-                                 f"not solved after {len(lines + rest)} games"]
+    assert code == 1 and err == [
+        'to see it play: python dqn.py --watch --weights "save/cartpole-dqn.unsolved"',
+        f"not solved after {len(lines + rest)} games"]
     assert (folder / "save" / PLAYER.name).read_bytes() == PLAYER.read_bytes()
     assert sorted(os.listdir(folder / "save")) == [
-        "cartpole-dqn.unsolved.png", unsolved.name, PLAYER.name]
-    agent_with(unsolved)
+        "cartpole-dqn.unsolved.png", "cartpole-dqn.unsolved.weights.h5", PLAYER.name]
+    agent_with(folder / "save/cartpole-dqn.unsolved.weights.h5")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
-def test_ctrl_c_and_head_end_with_the_weights_of_that_moment(
-        play_script, monkeypatch, folder, error):
-    stdout, sample = os.dup(1), dqn.gym.spaces.Discrete.sample
+def test_ctrl_c_saves_what_was_learnt_until_then(play_script, monkeypatch, folder):
+    sample, before = dqn.gym.spaces.Discrete.sample, signal.getsignal(signal.SIGINT)
 
-    def interrupt(space, left=iter(range(100))):
+    def interrupt(space, left=iter(range(10 ** 6))):
         if next(left) == 99:
-            raise error
+            os.kill(os.getpid(), signal.SIGINT)
         return sample(space)
 
     monkeypatch.setattr(dqn.gym.spaces.Discrete, "sample", interrupt)
-    try:
-        code, known = play_script("--weights", folder / "its")
-    finally:
-        os.dup2(stdout, 1)
-    assert code == f"not solved after {len(known['scores'])} games" and len(known["scores"]) > 1
+    code, known = play_script("--weights", folder / "its")
+    games = len(known["scores"])
+    assert code == f"not solved after {games} games" and 2 <= games <= 10
+    assert known["agent"].epsilon == pytest.approx(.995 ** (8 * games - 8))
     saved = agent_with(folder / "its.unsolved.weights.h5").weights
     assert all(map(np.array_equal, saved, known["agent"].weights))
-    assert known["agent"].epsilon < 1  # it had learnt
+    assert signal.getsignal(signal.SIGINT) is before  # and so Ctrl-C works after %run, too
 
 
 def test_head_and_letters_that_stdout_lacks_lose_nothing(folder):
-    (folder / "学习").mkdir()
-    process = start(folder, "--episodes", 3, "--weights", "学习/a", PYTHONIOENCODING="cp1252")
-    code, out, err = end(process)
-    assert (code, len(out), len(err)) == (1, 3, 2)
-    process = start(folder, "--weights", "学习/b")
+    process = start(folder, "--episodes", 9, "--weights", "学习/a", PYTHONIOENCODING="cp1252")
     process.stdout.readline()
     process.stdout.close()
-    process.stdout = None
-    assert process.wait(timeout=60) == 1 and "Error" not in process.stderr.read()
-    for name in "ab":
-        agent_with(folder / f"学习/{name}.unsolved.weights.h5")
+    assert "Error" not in process.stderr.read() and process.wait(timeout=60) == 1
+    agent_with(folder / "学习/a.unsolved.weights.h5")
 
 
-def test_a_save_is_whole_or_not_at_all_and_leaves_nothing_else(agent, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_save_is_whole_or_not_at_all_and_leaves_nothing_else(agent, tmp_path, monkeypatch, error):
+    def replace(*_):
+        raise error
+
     file = tmp_path / "x.weights.h5"
     agent.save(file)
     whole = file.read_bytes()
     agent_with(file)
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(error):
+        agent.save(file)
     with pytest.raises(ValueError):
         agent.save(tmp_path / "x.h5")  # a name that load would not take
-    for stops in (KeyboardInterrupt, OSError):
-        with monkeypatch.context() as patch, pytest.raises(stops):
-            def stop(*_):
-                raise stops
-            patch.setattr(os, "replace", stop)
-            agent.save(file)
-        assert file.read_bytes() == whole and os.listdir(tmp_path) == [file.name]
+    assert file.read_bytes() == whole and os.listdir(tmp_path) == [file.name]
 
 
-@pytest.mark.parametrize("name", ["my", "my.weights.h5"])
-def test_gif_is_an_animation_of_one_game_of_the_weights(play_script, folder, capsys, name):
+def test_gif_is_an_animation_of_one_game_of_the_weights(play_script, folder, capsys, monkeypatch):
     shutil.copy(PLAYER, folder / "my.weights.h5")
-    code, _ = play_script("--gif", folder / "play it.gif", "--weights", folder / name)
+    gif = "--gif", folder / "play it.gif", "--weights", folder / "my.weights.h5"
+    code, _ = play_script(*gif)
     assert not code and capsys.readouterr().out == "score: 500\n"
-    with Image.open(folder / "play it.gif") as gif:
-        assert gif.size == (600, 400) and gif.n_frames > 100
-        first = np.asarray(gif.convert("RGB")).astype(int)
-        gif.seek(gif.n_frames // 2)
-        moved = np.abs(first - np.asarray(gif.convert("RGB"))).max(axis=2) > 50
+    with Image.open(gif[1]) as picture:
+        assert picture.size == (600, 400) and picture.n_frames > 100
+        first = np.asarray(picture.convert("RGB")).astype(int)
+        picture.seek(picture.n_frames // 2)
+        moved = np.abs(first - np.asarray(picture.convert("RGB"))).max(axis=2) > 50
     assert 50 < moved.sum() < 20_000  # the cart and the pole, not the whole picture
-    assert (folder / "play it.gif").stat().st_size < 1_000_000
-    assert len(os.listdir(folder)) == 4  # and no part is left
-
-
-@pytest.mark.parametrize("error, said", [
-    (KeyboardInterrupt, "interrupted"), (OSError(28, "No space left"), "No space left")])
-def test_a_gif_that_is_not_finished_is_one_line_and_no_file(
-        play_script, monkeypatch, folder, error, said):
-    def save(*_, **__):
-        raise error
-    monkeypatch.setattr(Image.Image, "save", save)
-    code, _ = play_script("--gif", folder / "x.gif")
-    assert code.startswith(f"dqn.py: {folder}/x.gif: ") and said in code and "\n" not in code
-    assert sorted(os.listdir(folder)) == ["dqn.py", "save"]
+    whole = gif[1].read_bytes()
+    assert len(whole) < 1_000_000
+    for error, said in (KeyboardInterrupt, "interrupted"), (OSError(28, "disk full"), "disk full"):
+        def save(*_, **__):
+            raise error
+        monkeypatch.setattr(Image.Image, "save", save)
+        code, _ = play_script(*gif)
+        assert code.startswith("dqn.py: ") and code.endswith(said) and "\n" not in code
+    assert gif[1].read_bytes() == whole and len(os.listdir(folder)) == 4  # and no part is left
 
 
 def test_watch_needs_a_screen_and_plays_at_the_game_s_own_speed_until_ctrl_c(folder):
@@ -352,7 +336,7 @@ def test_watch_needs_a_screen_and_plays_at_the_game_s_own_speed_until_ctrl_c(fol
     assert time.monotonic() - began > 500 / 50
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)
-    assert code == 1 and len(err) == 1 and "interrupted" in err[0]
+    assert (code, err) == (1, ["dqn.py: interrupted"])
 
 
 @pytest.mark.skipif(not shutil.which("Xvfb"), reason="Xvfb is not installed")
@@ -378,9 +362,8 @@ def test_a_real_window_opens_plays_and_ends_by_its_cross(folder, option):
         began = time.monotonic()
         code, _, err = end(process)
         assert time.monotonic() - began < 8  # a won game lasts 10 seconds
-        assert code == (option == "--render") and (len(err) == 2) == (option == "--render")
-        assert (folder / "save/cartpole-dqn.unsolved.weights.h5").exists() == (
-            option == "--render")
+        saved = (folder / "save/cartpole-dqn.unsolved.weights.h5").exists()
+        assert code == saved == (option == "--render") and len(err) == 2 * saved
     finally:
         server.kill()
 
@@ -389,9 +372,8 @@ def test_a_real_window_opens_plays_and_ends_by_its_cross(folder, option):
     ("--episodes x", "--episodes"), ("--episodes 0", "--episodes"), ("--seed x", "--seed"),
     ("--seed -1", "--seed"), ("--seed 12345678901234", "--seed"), ("--fast", "--fast"),
     ("--gif", "--gif"), ("--gif save", ".gif"), ("--gif x.weights.h5", ".gif"),
-    ("--gif nowhere/x.gif", "nowhere"), ("--watch --gif nowhere/x.gif", "nowhere"),
-    ("--weights nowhere/x", "nowhere"), ("--weights dqn.py/x", "dqn.py"),
-    ("--weights save/", "folder"), ("--weights save", "folder"),
+    ("--gif no/where/x.gif", "where"), ("--watch --gif no/where/x.gif", "where"),
+    ("--weights no/where/x", "where"), ("--weights dqn.py/x", "dqn.py"),
     (f"--weights {'x' * 240}", "long")])
 def test_a_wrong_command_ends_with_exit_code_2_before_it_costs_time(
         play_script, monkeypatch, folder, capsys, args, said):
@@ -416,3 +398,10 @@ def test_weights_that_cannot_be_loaded_end_with_one_line(play_script, folder, wh
     code, _ = play_script("--gif", folder / "x.gif", "--weights", file)
     assert code.startswith(f"dqn.py: {file}: ") and "\n" not in code
     assert not (folder / "x.gif").exists()
+
+
+def test_each_row_of_the_experiment_is_a_change_of_lines_that_are_there():
+    for patches in ROWS.values():
+        compile(patched(GO_ON + patches), "dqn.py", "exec")
+    with pytest.raises(AssertionError):
+        patched([("self.gamma = 0.98", "self.gamma = 0.9")])
