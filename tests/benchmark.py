@@ -193,14 +193,14 @@ PARTS = {
 
 def read(part):
     """The lines of a part's file, dictionaries of strings; none if there is no file."""
-    file = ROOT / f"tests/results/{part.__name__}.csv"
+    file = ROOT / f"tests/results/{part}.csv"
     return list(csv.DictReader(file.open())) if file.exists() else []
 
 
 def complete(part):
     """Make the runs that are missing in the part's file, each in a new process, two at a time."""
     names = part.__code__.co_varnames[:part.__code__.co_argcount - len(part.__defaults__ or ())]
-    done = [tuple(line[name] for name in names) for line in read(part)]
+    done = [tuple(line[name] for name in names) for line in read(part.__name__)]
     with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         runs = {pool.submit(part, *job): job for job in PARTS[part]
                 if tuple(map(str, job)) not in done}
