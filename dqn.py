@@ -13,7 +13,7 @@ from collections import deque
 from pathlib import Path
 
 os.environ.update(  # the packages read these when they are imported
-    KERAS_BACKEND="tensorflow", MPLBACKEND="agg",  # whatever a notebook has set
+    KERAS_BACKEND="tensorflow", MPLBACKEND="agg",  # whatever has been set before
     TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # so small a network wants one thread
     TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # fewer lines that are not ours
     SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window may crash
@@ -21,6 +21,7 @@ os.environ.update(  # the packages read these when they are imported
 import gymnasium as gym
 import keras
 import numpy as np
+import pygame  # with which gymnasium makes the window
 import tensorflow as tf
 from keras.layers import Dense
 from keras.optimizers import RMSprop
@@ -35,23 +36,23 @@ class DQNAgent:
     """The agent of "Putting It All Together". A state has the shape (1, 4), n of them (n, 4)."""
     def __init__(self, env):
         self.env = env
-        self.memory = deque(maxlen=2000)  # the latest frames; post: [], all frames
-        self.gamma = 0.99  # decay rate of future rewards; post: 0.9
+        self.memory = deque(maxlen=2000)  # only the latest frames; post: [], all of them
+        self.gamma = 0.99  # decay rate: how much a later reward counts; post: 0.9
         self.epsilon = 1  # exploration
-        self.epsilon_decay = .995  # with each replay: eight times after a loss; post: once a game
+        self.epsilon_decay = .995  # with each replay: 8 times after a lost game; post: once a game
         self.epsilon_min = 0.1
         self.learning_rate = 0.0001
         self._build_model()
 
     def _build_model(self):
         model = keras.Sequential()
-        model.add(keras.Input(shape=(4,)))  # post: Dense(128, input_dim=4, ...)
+        model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
         model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
-        model.optimizer.build(model.trainable_variables)  # not in the post: model.fit would do it
+        model.optimizer.build(model.trainable_variables)  # not in the post: our own fit needs it
         self.model = model
         self.weights = model.get_weights()  # not in the post: for our own predict, below
 
@@ -63,21 +64,20 @@ class DQNAgent:
         """Return an action for one state, 0 or 1 ("How The Agent Decides to Act")."""
         if np.random.rand() <= self.epsilon:
             # The agent acts randomly
-            return self.env.action_space.sample()
+            return self.env.action_space.sample()  # post: env, the global one
         # Predict the value of each action: its reward, and the future reward
-        act_values = self.predict(np.reshape(state, [1, 4]))  # (1, 2)
+        act_values = self.predict(np.reshape(state, [1, 4]))  # (1, 2); post: self.model.predict
         # Pick the action with the larger value
         return np.argmax(act_values[0])
 
     def replay(self, batch_size):
-        """Train with n = batch_size memories, where n must be a multiple of 32 ("Replay")."""
-        # Sample random indexes of the memory, the same one also twice. post: at most as many as
-        # there are memories
+        """Train with n = batch_size memories, a multiple of 32 for the steps below ("Replay")."""
+        # Sample random indexes of the memory, with repeats. post: no more than there are memories
         batches = np.random.choice(len(self.memory), batch_size)
         states = np.concatenate([self.memory[i][0] for i in batches])  # (n, 4)
         next_states = np.concatenate([self.memory[i][3] for i in batches])  # (n, 4)
-        # Make all predictions before anything is learnt, so that they are one network's. post: in
-        # the loop, where each fit changed the predictions that came after it
+        # Make all predictions before anything is learnt, so that all come from the same network.
+        # post: in the loop, by self.model.predict, where each fit changed the ones after it
         future = np.amax(self.predict(next_states), axis=1)  # (n,)
         target_f = self.predict(states)  # (n, 2)
         for row, i in enumerate(batches):
@@ -90,27 +90,17 @@ class DQNAgent:
                 target = reward + self.gamma * future[row]
             # The action taken gets the target, and the other one keeps its prediction
             target_f[row][action] = target
-        # Train the Neural Net with steps of 32 states, Keras's batch_size; post: of one state
+        # Train the Neural Net in steps of 32 states. post: self.model.fit, in steps of one state
         self.fit(states.reshape(-1, 32, 4), target_f.reshape(-1, 32, 2))
-        self.weights = self.model.get_weights()
+        self.weights = self.model.get_weights()  # not in the post: the new ones, for predict
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
 
     # Not in the post: the rest of the class
 
-    def load(self, name):
-        """Read weights from the file `name` (.weights.h5), or raise one of Keras's errors."""
-        self.model.load_weights(name)
-        self.weights = self.model.get_weights()
-        self.epsilon = self.epsilon_min  # act should not begin at random again; play never explores
-
-    def save(self, name):
-        """Write the weights to the file `name` (.weights.h5): the whole file, or none."""
-        write_whole(name, self.model.save_weights)
-
     def predict(self, state):
-        """Return what model.predict does: (n, 2) for n states, (n, 4); or (2,) for one as (4,)."""
-        # It takes 0.01 ms for one state; model.predict takes 36
+        """Do as model.predict: n states, (n, 4), give (n, 2) values; and one as (4,) gives (2,)."""
+        # For one state it takes 0.01 ms, and model.predict 36
         w1, b1, w2, b2, w3, b3, w4, b4 = self.weights
         hidden = np.tanh(state @ w1 + b1)
         hidden = np.tanh(hidden @ w2 + b2)
@@ -119,35 +109,37 @@ class DQNAgent:
 
     @tf.function(jit_compile=True)
     def fit(self, states, targets):
-        """Take the k steps of model.fit with batch_size=32: (k, 32, 4) towards (k, 32, 2)."""
-        # Compiled, in its first call, it takes 4 ms for 64 steps; model.fit takes 180
+        """Do as model.fit with batch_size=32: k steps, (k, 32, 4) states and (k, 32, 2) targets."""
+        # Its first call compiles it. Then 64 steps take 4 ms, and with model.fit 180
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
+
+    def load(self, name):
+        """Read weights from the file `name` (.weights.h5), or raise one of Keras's errors."""
+        self.model.load_weights(name)
+        self.weights = self.model.get_weights()
+        self.epsilon = self.epsilon_min  # else act would begin at random again
+
+    def save(self, name):
+        """Write the weights to the file `name` (.weights.h5), which is never left half written."""
+        write_whole(name, self.model.save_weights)
 
 
 # Not in the post: the functions from here to the training loop
 
 def play(agent, env):
-    """Play env's game, or its many at once, without exploring, until the first of them ends.
-
-    Yields in each frame: whether a game was lost in it.
-    """
+    """Play without exploring until a game ends; yield for each frame whether a game was lost."""
     state, _ = env.reset()
     ended = False
     while not ended:
         state, _, terminated, truncated, _ = env.step(np.argmax(agent.predict(state), axis=-1))
-        ended = np.any(terminated | truncated)
+        ended = np.any(terminated | truncated)  # any: env may play many games at once
         yield np.any(terminated)
 
 
 def window_closed(env):
-    """Return whether env has a window that was closed; end the program if it needs a screen."""
-    if env.render_mode != "human":
-        return False
-    import pygame  # with which gymnasium makes the window
-    if pygame.display.get_driver() == "offscreen":
-        sys.exit("dqn.py: there is no screen for a window; only --gif FILE needs none")
-    return pygame.QUIT in [event.type for event in pygame.event.get()]
+    """Return whether env has a window, and its cross was clicked."""
+    return env.render_mode == "human" and pygame.QUIT in [e.type for e in pygame.event.get()]
 
 
 def watch(args):
@@ -156,7 +148,7 @@ def watch(args):
     agent = DQNAgent(env)
     try:
         agent.load(f"{args.weights}.weights.h5")
-    except Exception as error:  # no such file, or not such a file
+    except Exception as error:  # missing, or no weights of this network
         sys.exit(f"dqn.py: {args.weights}.weights.h5: {error}".splitlines()[0])
     env.reset(seed=args.seed)
     if args.gif:
@@ -201,7 +193,7 @@ def say(line):
 
 
 def options():
-    """Return the options on the command line; a wrong one ends the program with exit code 2."""
+    """Return the command line's options, after a trial of what will be saved; else exit with 2."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--watch", action="store_true", help="play with saved weights in a window")
     parser.add_argument("--gif", metavar="FILE", help="play one game with saved weights into FILE")
@@ -218,8 +210,12 @@ def options():
         parser.error("--episodes must be 1 or more, --seed from 0 to 4294967295")
     if args.gif is not None and not args.gif.endswith(".gif"):
         parser.error("--gif FILE must end in .gif")
-    file = Path(args.gif or f"{args.weights}.unsolved.weights.h5")
+    if args.render or args.watch and not args.gif:
+        pygame.display.init()
+        if pygame.display.get_driver() == "offscreen":
+            parser.error("there is no screen for a window; only --gif FILE needs none")
     if args.gif or not args.watch:
+        file = Path(args.gif or f"{args.weights}.unsolved.weights.h5")  # the longest of the names
         try:  # Can a megabyte be written there? Better to know before the training than after it
             file.parent.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=file.parent) as folder:
@@ -239,7 +235,7 @@ if __name__ == "__main__":
     # Not in the post: seeds, here and below, so that a run can be repeated
     keras.utils.set_random_seed(args.seed)
     # initialize gym environment and the agent
-    env = gym.make('CartPole-v1', render_mode=args.render)  # post: v0
+    env = gym.make('CartPole-v1', render_mode=args.render)  # post: v0, env.render() in the loop
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
@@ -247,7 +243,8 @@ if __name__ == "__main__":
     exam = gym.make_vec('CartPole-v1', 100, max_episode_steps=5000)
     exam.reset(seed=args.seed)
     scores, solved, stopped = [], False, []
-    handler = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))  # Ctrl-C: stop, below
+    # Not in the post: Ctrl-C is noted, and ends the loop after the game, so that all is saved
+    old_handler = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     # Iterate the game
     for e in range(args.episodes):
         # reset state in the beginning of each game
@@ -259,7 +256,7 @@ if __name__ == "__main__":
             # Decide action
             action = agent.act(state)
             # Advance the game to the next frame. terminated: it is lost. truncated: 500 frames are
-            # over, which is no loss, and so not punished. post: done, for both
+            # over, which is not losing, and so not punished. post: done, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # reward the agent 1 for every frame it lived, and punish -100 for dying
@@ -270,26 +267,27 @@ if __name__ == "__main__":
             state = copy.deepcopy(next_state)
             # The game ends: the pole is dropped, or the time is over
             if terminated or truncated:
-                # print the score, the number of frames (post: time_t), and break out of the loop
-                scores.append(time_t + 1)
-                mean = np.mean(scores[-100:])
+                # print the score, the number of frames, and break out of the loop
+                scores.append(time_t + 1)  # post: time_t
+                mean = np.mean(scores[-100:])  # not in the post, nor epsilon in the line
                 say(f"episode: {e}/{args.episodes}, score: {time_t + 1}, mean of last 100: "
                     f"{mean:.1f}, epsilon: {agent.epsilon:.2f}")
                 break
         # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. Then
-        # comes the exam, without exploring, in which none of its games may be lost
+        # comes the exam, which ends with its first lost game, or after 5,000 frames
         if len(scores) >= 100 and mean >= 475:
             solved = not any(play(agent, exam))
         if solved or stopped or window_closed(env):
             break
-        # train the agent with the experience of the episode. Eight times after a loss, as each
-        # replay takes its -100 about one frame further back; post: once after each game
+        # train the agent with the experience of the episode. Eight times after a lost game, as each
+        # replay carries the -100 about one frame further back. post: once after each game
         for _ in range(8 if terminated else 1):
             agent.replay(2048)  # post: 32
+    # Not in the post: save the player; one that did not solve it never replaces one that did
     name = args.weights + ("" if solved else ".unsolved")
     agent.save(f"{name}.weights.h5")
     save_curve(scores, f"{name}.png")
-    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, old_handler)
     option = "" if name == PLAYER else f' --weights "{name}"'
     print(f"to see it play: python dqn.py --watch{option}", file=sys.stderr)
     if not solved:

@@ -58,10 +58,10 @@ def seeds(lines):
         return [float(line[name]) for line in lines if line[name]]
 
     return f"""\
-dqn.py as it is, on {len(lines)} seeds from 3000 on, once. *seconds* is the whole run, two at a time.
-*won_500* and *won_5000*: how many of 100 new games of 500 frames, and of 20 of 5,000, the player
-wins. *noisy*: its mean score in 100 games with a tenth of the actions random. *past*: the mean score
-of 200 more games of training, {len(numbers("past"))} seeds.
+dqn.py as it is, on {len(lines)} seeds from 3000 on, once. *seconds*: the whole run, two at a time.
+*won_500*, *won_5000*: how many of 100 new games of 500 frames, and of 20 of 5,000, the player wins.
+*noisy*: its mean score in 100 games with a tenth of the actions random. *past*: the mean score of
+200 more games of training, {len(numbers("past"))} seeds.
 
 - solved: {[line["solved"] for line in lines].count("True")} of {len(lines)}
 - within 600 games: {sum(games <= 600 for games in numbers("games"))}
