@@ -34,8 +34,6 @@ GAMMA_9 = [("self.gamma = 0.99", "self.gamma = 0.9")]
 CLOCK_IS_LOSS = [
     ("reward = -100 if terminated else", "reward = -100 if terminated or truncated else"),
     ("reward, next_state, terminated)", "reward, next_state, terminated or truncated)")]
-
-
 AT_MOST_MEMORY = [("np.random.choice(len(self.memory), batch_size)",
                    "np.random.choice(len(self.memory), max(\n"
                    "            32, min(batch_size, len(self.memory) // 32 * 32)))")]
