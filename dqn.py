@@ -39,7 +39,7 @@ class DQNAgent:
         self.memory = deque(maxlen=2000)  # only the latest frames; post: [], all of them
         self.gamma = 0.99  # decay rate: how much a later reward counts; post: 0.9
         self.epsilon = 1  # exploration
-        self.epsilon_decay = .995  # with each replay: 8 times after a lost game; post: once a game
+        self.epsilon_decay = .995  # in each replay: 8 times after a lost game; post: once a game
         self.epsilon_min = 0.1
         self.learning_rate = 0.0001
         self._build_model()
@@ -72,7 +72,7 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Train with n = batch_size memories, a multiple of 32 for the steps below ("Replay")."""
-        # Sample random indexes of the memory, with repeats. post: no more than there are memories
+        # Sample random indexes of the memory, which may repeat. post: at most len(self.memory)
         batches = np.random.choice(len(self.memory), batch_size)
         states = np.concatenate([self.memory[i][0] for i in batches])  # (n, 4)
         next_states = np.concatenate([self.memory[i][3] for i in batches])  # (n, 4)
@@ -128,12 +128,15 @@ class DQNAgent:
 # Not in the post: the functions from here to the training loop
 
 def play(agent, env):
-    """Play without exploring until a game ends; yield for each frame whether a game was lost."""
+    """Play without exploring one game, or many at once, until the first of them ends.
+
+    Yields for each frame whether a game was lost in it.
+    """
     state, _ = env.reset()
     ended = False
     while not ended:
         state, _, terminated, truncated, _ = env.step(np.argmax(agent.predict(state), axis=-1))
-        ended = np.any(terminated | truncated)  # any: env may play many games at once
+        ended = np.any(terminated | truncated)
         yield np.any(terminated)
 
 
@@ -239,7 +242,7 @@ if __name__ == "__main__":
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
-    # Not in the post: an exam, 100 games at once of 5,000 frames each
+    # Not in the post: an exam of 100 games at once, of 5,000 frames each
     exam = gym.make_vec('CartPole-v1', 100, max_episode_steps=5000)
     exam.reset(seed=args.seed)
     scores, solved, stopped = [], False, []
@@ -252,11 +255,11 @@ if __name__ == "__main__":
         state = np.reshape(state, [1, 4])
         # time_t represents each frame of the game. Our goal is to keep the pole upright as long as
         # possible: the more time_t, the more score
-        for time_t in range(5000):  # CartPole-v1 itself ends after 500; post: v0, after 200
+        for time_t in range(5000):  # but CartPole-v1 ends each game after 500; post: v0, after 200
             # Decide action
             action = agent.act(state)
             # Advance the game to the next frame. terminated: it is lost. truncated: 500 frames are
-            # over, which is not losing, and so not punished. post: done, for both
+            # over, which is not losing: no -100, and the future counts. post: done, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # reward the agent 1 for every frame it lived, and punish -100 for dying
@@ -274,13 +277,13 @@ if __name__ == "__main__":
                     f"{mean:.1f}, epsilon: {agent.epsilon:.2f}")
                 break
         # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. Then
-        # comes the exam, which ends with its first lost game, or after 5,000 frames
+        # comes the exam, which no game may lose within 5,000 frames; else the training goes on
         if len(scores) >= 100 and mean >= 475:
             solved = not any(play(agent, exam))
         if solved or stopped or window_closed(env):
             break
         # train the agent with the experience of the episode. Eight times after a lost game, as each
-        # replay carries the -100 about one frame further back. post: once after each game
+        # replay carries its -100 about one frame further back; else, and in the post, once
         for _ in range(8 if terminated else 1):
             agent.replay(2048)  # post: 32
     # Not in the post: save the player; one that did not solve it never replaces one that did
