@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
-os.environ.update(  # the packages read these when they are imported
+os.environ.update(  # not in the post: the packages read these when they are imported
     KERAS_BACKEND="tensorflow", MPLBACKEND="agg",  # whatever has been set before
     TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # so small a network wants one thread
     TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # fewer lines that are not ours
@@ -155,10 +155,10 @@ def watch(args):
         sys.exit(f"dqn.py: {args.weights}.weights.h5: {error}".splitlines()[0])
     env.reset(seed=args.seed)
     if args.gif:
-        images = [Image.fromarray(env.render()) for _ in play(agent, env)]
-        first, *rest = [image.convert("P", dither=Image.Dither.NONE) for image in images]
-        write_whole(args.gif, lambda part: first.save(
-            part, "GIF", save_all=True, append_images=rest, duration=20, loop=0))
+        images = [Image.fromarray(env.render()).convert("P", dither=Image.Dither.NONE)
+                  for _ in play(agent, env)]
+        write_whole(args.gif, lambda part: images[0].save(
+            part, "GIF", save_all=True, append_images=images[1:], duration=20, loop=0))
         return say(f"score: {len(images)}")
     for e in range(args.episodes):
         for score, _ in enumerate(play(agent, env), start=1):
@@ -207,13 +207,13 @@ def options():
                         help="save or load NAME.weights.h5")
     args = parser.parse_args()
     args.weights = args.weights.removesuffix(".weights.h5")
-    if os.path.isdir(args.weights):
+    if os.path.isdir(args.weights) or not os.path.basename(args.weights):  # save/, also a new one
         args.weights = os.path.join(args.weights, "cartpole-dqn")
     if args.episodes < 1 or not 0 <= args.seed < 2 ** 32:
         parser.error("--episodes must be 1 or more, --seed from 0 to 4294967295")
     if args.gif is not None and not args.gif.endswith(".gif"):
         parser.error("--gif FILE must end in .gif")
-    if args.render or args.watch and not args.gif:
+    if not args.gif and (args.watch or args.render):
         pygame.display.init()
         if pygame.display.get_driver() == "offscreen":
             parser.error("there is no screen for a window; only --gif FILE needs none")
@@ -229,7 +229,7 @@ def options():
 
 
 if __name__ == "__main__":
-    args = options()
+    args = options()  # not in the post, nor is playing with saved weights, here
     if args.watch or args.gif:
         try:
             sys.exit(watch(args))
@@ -270,14 +270,14 @@ if __name__ == "__main__":
             state = copy.deepcopy(next_state)
             # The game ends: the pole is dropped, or the time is over
             if terminated or truncated:
-                # print the score, the number of frames, and break out of the loop
+                # print the score, the number of frames, and break out of the loop. post: print
                 scores.append(time_t + 1)  # post: time_t
-                mean = np.mean(scores[-100:])  # not in the post, nor epsilon in the line
+                mean = np.mean(scores[-100:])  # not in the post; nor is epsilon, below
                 say(f"episode: {e}/{args.episodes}, score: {time_t + 1}, mean of last 100: "
                     f"{mean:.1f}, epsilon: {agent.epsilon:.2f}")
                 break
         # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. Then
-        # comes the exam, which no game may lose within 5,000 frames; else the training goes on
+        # comes the exam, in which no game may be lost within 5,000 frames; else training goes on
         if len(scores) >= 100 and mean >= 475:
             solved = not any(play(agent, exam))
         if solved or stopped or window_closed(env):
@@ -285,12 +285,12 @@ if __name__ == "__main__":
         # train the agent with the experience of the episode. Eight times after a lost game, as each
         # replay carries its -100 about one frame further back; else, and in the post, once
         for _ in range(8 if terminated else 1):
-            agent.replay(2048)  # post: 32
+            agent.replay(2048)  # 64 steps of 32; post: 32
     # Not in the post: save the player; one that did not solve it never replaces one that did
     name = args.weights + ("" if solved else ".unsolved")
     agent.save(f"{name}.weights.h5")
     save_curve(scores, f"{name}.png")
-    signal.signal(signal.SIGINT, old_handler)
+    signal.signal(signal.SIGINT, old_handler)  # for %run and python -i, which go on after this
     option = "" if name == PLAYER else f' --weights "{name}"'
     print(f"to see it play: python dqn.py --watch{option}", file=sys.stderr)
     if not solved:
