@@ -52,7 +52,7 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
         model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
-        model.optimizer.build(model.trainable_variables)  # not in the post: our own fit needs it
+        model.optimizer.build(model.trainable_variables)  # not in the post: else fit compiles twice
         self.model = model
         self.weights = model.get_weights()  # not in the post: for our own predict, below
 
@@ -72,7 +72,7 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Train with n = batch_size memories, a multiple of 32 for the steps below ("Replay")."""
-        # Sample random indexes of the memory, which may repeat. post: at most len(self.memory)
+        # Sample random indexes of the memory, with repeats. post: at most len(self.memory) of them
         batches = np.random.choice(len(self.memory), batch_size)
         states = np.concatenate([self.memory[i][0] for i in batches])  # (n, 4)
         next_states = np.concatenate([self.memory[i][3] for i in batches])  # (n, 4)
@@ -216,7 +216,7 @@ def options():
     if not args.gif and (args.watch or args.render):
         pygame.display.init()
         if pygame.display.get_driver() == "offscreen":
-            parser.error("there is no screen for a window; only --gif FILE needs none")
+            parser.error("there is no screen for a window; --gif FILE needs none")
     if args.gif or not args.watch:
         file = Path(args.gif or f"{args.weights}.unsolved.weights.h5")  # the longest of the names
         try:  # Can a megabyte be written there? Better to know before the training than after it
@@ -283,7 +283,7 @@ if __name__ == "__main__":
         if solved or stopped or window_closed(env):
             break
         # train the agent with the experience of the episode. Eight times after a lost game, as each
-        # replay carries its -100 about one frame further back; else, and in the post, once
+        # replay carries the news about one frame further back; else, and in the post, once
         for _ in range(8 if terminated else 1):
             agent.replay(2048)  # 64 steps of 32; post: 32
     # Not in the post: save the player; one that did not solve it never replaces one that did

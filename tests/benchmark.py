@@ -34,6 +34,8 @@ GAMMA_9 = [("self.gamma = 0.99", "self.gamma = 0.9")]
 CLOCK_IS_LOSS = [
     ("reward = -100 if terminated else", "reward = -100 if terminated or truncated else"),
     ("reward, next_state, terminated)", "reward, next_state, terminated or truncated)")]
+EPSILON_ONCE = [("self.epsilon *= self.epsilon_decay",
+                 "self.epsilon *= self.epsilon_decay ** (1 / 8 if self.memory[-1][4] else 1)")]
 AT_MOST_MEMORY = [("np.random.choice(len(self.memory), batch_size)",
                    "np.random.choice(len(self.memory), max(\n"
                    "            32, min(batch_size, len(self.memory) // 32 * 32)))")]
@@ -53,7 +55,7 @@ ROWS = {
     # a departure undone: the post's value
     "`replay(32)`": replays(8, 1, of=32),
     "one replay after a loss, `epsilon` falling as fast": replays(1, 1, decay=".995 ** 8"),
-    "`epsilon` falls once a game": replays(8, 1, decay=".995 ** (1 / 8)"),
+    "`epsilon` falls once a game": EPSILON_ONCE,
     "eight replays after a win": replays(8, 8),
     "a memory of everything": ALL_MEMORY,
     "`gamma` .9": GAMMA_9,

@@ -93,7 +93,7 @@ def learning():
     """Median and quartiles of the score over the seeds, and one run game by game."""
     figure = dqn.Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
-    for color, label, row in ("C0", "dqn.py", OURS), ("C3", "the post's settings", POST):
+    for color, label, row in ("C0", "dqn.py", OURS), ("C3", "the post's settings (of 200)", POST):
         runs = [[float(score) for score in line["curve"].split()]
                 for line in benchmark.read("experiment") if line["changed"] == row]
         low, mid, high = np.quantile(runs, [0.25, 0.5, 0.75], axis=0)
