@@ -181,7 +181,8 @@ def test_epsilon_decays_with_each_replay_to_its_minimum_and_load_goes_there(agen
 
 def test_training_ends_with_a_player_and_prints_nothing_but_its_own_lines(folder):
     shutil.rmtree(folder / "save")
-    code, out, err = end(start(folder, MPLBACKEND="module://a_notebook_s", KERAS_BACKEND="jax"))
+    code, out, err = end(start(folder, KERAS_BACKEND="jax",
+                               MPLBACKEND="module://matplotlib_inline.backend_inline"))
     games, scores = len(out) - 1, scores_in("\n".join(out))
     assert (code, err) == (0, ["to see it play: python dqn.py --watch"])
     assert all(map(LINE.fullmatch, out[:-1])) and out[-1] == f"solved after {games} games"
