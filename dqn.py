@@ -201,7 +201,7 @@ def options():
     parser.add_argument("--watch", action="store_true", help="play with saved weights in a window")
     parser.add_argument("--gif", metavar="FILE", help="play one game with saved weights into FILE")
     parser.add_argument("--render", action="store_const", const="human", help="train in a window")
-    parser.add_argument("--episodes", type=int, default=1000, help="play at most so many games")
+    parser.add_argument("--episodes", type=int, default=2000, help="play at most so many games")
     parser.add_argument("--seed", type=int, default=0, help="another number, another run")
     parser.add_argument("--weights", metavar="NAME", default=PLAYER,
                         help="save or load NAME.weights.h5")

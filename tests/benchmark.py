@@ -152,7 +152,7 @@ def longer(seed):
 
 
 def seeds(seed):
-    """dqn.py as it is, its player in new games, and, of 20 seeds, 200 games of training more.
+    """dqn.py as it is, at most 1,000 games; its player in new games; of 20 seeds, 200 games more.
 
     exams: how many it sat. noisy: the mean score with a tenth of the actions random.
     """

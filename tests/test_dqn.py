@@ -186,7 +186,7 @@ def test_training_ends_with_a_player_and_prints_nothing_but_its_own_lines(folder
     games, scores = len(out) - 1, scores_in("\n".join(out))
     assert (code, err) == (0, ["to see it play: python dqn.py --watch"])
     assert all(map(LINE.fullmatch, out[:-1])) and out[-1] == f"solved after {games} games"
-    assert [line.split()[1] for line in out[:-1]] == [f"{e}/1000," for e in range(games)]
+    assert [line.split()[1] for line in out[:-1]] == [f"{e}/2000," for e in range(games)]
     assert f"{np.mean(scores[-100:]):.1f}" == re.search("100: (.*),", out[-2])[1]
     assert np.mean(scores[-100:]) >= 475
     assert sorted(os.listdir(folder / "save")) == ["cartpole-dqn.png", "cartpole-dqn.weights.h5"]
@@ -334,7 +334,7 @@ def test_watch_needs_a_screen_and_plays_at_the_game_s_own_speed_until_ctrl_c(fol
         assert code == 2 and "--gif FILE" in err[-1]
     process = start(folder, "--watch", SDL_VIDEODRIVER="dummy")
     began = time.monotonic()
-    assert process.stdout.readline() == "episode: 0/1000, score: 500\n"
+    assert process.stdout.readline() == "episode: 0/2000, score: 500\n"
     assert time.monotonic() - began > 500 / 50
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)
@@ -351,7 +351,7 @@ def test_a_real_window_opens_plays_and_ends_by_its_cross(folder, option):
     try:
         name = ":" + server.stdout.readline().strip()
         process = start(folder, option, DISPLAY=name)
-        assert process.stdout.readline().startswith("episode: 0/1000, score: ")
+        assert process.stdout.readline().startswith("episode: 0/2000, score: ")
         display = xlib.Display(name)
         window, = display.screen().root.query_tree().children
         picture = window.get_image(0, 0, 600, 400, 2, 0xffffffff)  # 2: the format ZPixmap
