@@ -21,7 +21,8 @@ import dqn  # noqa: E402  before NumPy: it sets the number of threads
 import numpy as np  # noqa: E402
 
 PLAYER = Path(f"{dqn.PLAYER}.weights.h5")
-SEEDS = range(3000, 3100)  # nothing was chosen on them: that was done on 0 to 59
+# Settings were chosen on 0 to 35; only the limit of 2,000 games was raised for one of these
+SEEDS = range(3000, 3100)
 
 
 # What is changed: pairs of an old text, which occurs once in dqn.py, and a new one
@@ -48,8 +49,7 @@ def replays(lost, won, of=2048, decay=".995"):
             ("self.epsilon_decay = .995", f"self.epsilon_decay = {decay}")]
 
 
-OURS, POST, SHUFFLED = "dqn.py as it is", "*all: the post*", "*no learning: targets shuffled*"
-UNPROVEN = "*both of these*"
+OURS, POST = "dqn.py as it is", "*all: the post*"
 ROWS = {
     OURS: [],
     # a departure undone: the post's value
@@ -61,11 +61,11 @@ ROWS = {
     "`gamma` .9": GAMMA_9,
     "`replay` draws at most `len(self.memory)`": AT_MOST_MEMORY,
     "the clock is a loss": CLOCK_IS_LOSS,
-    UNPROVEN: AT_MOST_MEMORY + CLOCK_IS_LOSS,
+    "*both of these*": AT_MOST_MEMORY + CLOCK_IS_LOSS,
     POST: replays(32, 32, of=1, decay=".995 ** (1 / 32)") + STEPS_OF_1 + ALL_MEMORY + GAMMA_9
     + CLOCK_IS_LOSS + [("'CartPole-v1', render_mode=args.render", "'CartPole-v0'")],
 }
-SLOW_ROWS = {
+SIX_SEEDS = {  # rows that are slow, or only controls
     "one state in a step of `fit`": STEPS_OF_1,
     "the predictions change with each step": replays(8 * 64, 64, of=32, decay=".995 ** (1 / 64)"),
     # an idea of the post removed
@@ -76,9 +76,10 @@ SLOW_ROWS = {
     "no punishment": [("reward = -100 if terminated else reward", "reward = 1")],
     "no exploring at the start": [("self.epsilon = 1 ", "self.epsilon = 0.1 ")],
     # a control
-    SHUFFLED: [("self.fit(states.", "np.random.shuffle(target_f)\n        self.fit(states.")],
+    "*no learning: targets shuffled*": [
+        ("self.fit(states.", "np.random.shuffle(target_f)\n        self.fit(states.")],
 }
-ROWS |= SLOW_ROWS
+ROWS |= SIX_SEEDS
 
 
 # One run
@@ -184,7 +185,7 @@ def shipped():
 
 PARTS = {
     experiment: [(row, seed) for row in ROWS for seed in SEEDS[
-        :20 if row == OURS else 6 if row in SLOW_ROWS else 12]],
+        :20 if row == OURS else 6 if row in SIX_SEEDS else 12]],
     seeds: [(seed,) for seed in SEEDS],
     longer: [(seed,) for seed in SEEDS[:4]],
     shipped: [()],

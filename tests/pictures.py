@@ -58,8 +58,8 @@ def seeds(lines):
         return [float(line[name]) for line in lines if line[name]]
 
     return f"""\
-dqn.py as it is, on {len(lines)} seeds from 3000 on, once, for at most 1,000 games. (Seed 3063 is
-solved after 1,129.) *seconds*: the whole run, two at a time.
+dqn.py as it is, on {len(lines)} seeds from 3000 on, once, for at most 1,000 games. *seconds*:
+the whole run, two at a time.
 *won_500*, *won_5000*: how many of 100 new games of 500 frames, and of 20 of 5,000, the player wins.
 *noisy*: its mean score in 100 games with a tenth of the actions random. *past*: the mean score of
 200 more games of training, {len(numbers("past"))} seeds.
