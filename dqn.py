@@ -6,34 +6,27 @@ what Keras 3 and Gymnasium only spell otherwise has no mark. README.md gives the
 import argparse
 import copy
 import os
-import signal
 import sys
-import tempfile
 from collections import deque
-from pathlib import Path
 
-os.environ.update(  # not in the post: the packages read these when they are imported
-    KERAS_BACKEND="tensorflow", MPLBACKEND="agg",  # whatever has been set before
-    TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # so small a network wants one thread
-    TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # fewer lines that are not ours
-    SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window may crash
+if __name__ == "__main__":  # not in the post: must be set before the imports below
+    os.environ.update(
+        KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1",  # so small a network needs no GPU
+        TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and is fastest in one thread
+        TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1")  # fewer lines that are not ours
 
 import gymnasium as gym
 import keras
 import numpy as np
-import pygame  # with which gymnasium makes the window
 import tensorflow as tf
 from keras.layers import Dense
+from keras.models import Sequential
 from keras.optimizers import RMSprop
-from matplotlib.figure import Figure
-from PIL import Image
-
-PLAYER = str(Path(__file__).with_name("save") / "cartpole-dqn")  # where the weights are saved
 
 
 # Deep-Q learning Agent
 class DQNAgent:
-    """The agent of "Putting It All Together". A state has the shape (1, 4), n of them (n, 4)."""
+    """The agent of "Putting It All Together". A state has the shape (1, 4), n states (n, 4)."""
     def __init__(self, env):
         self.env = env
         self.memory = deque(maxlen=2000)  # only the latest frames; post: [], all of them
@@ -45,7 +38,7 @@ class DQNAgent:
         self._build_model()
 
     def _build_model(self):
-        model = keras.Sequential()
+        model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
@@ -57,7 +50,7 @@ class DQNAgent:
         self.weights = model.get_weights()  # not in the post: for our own predict, below
 
     def remember(self, state, action, reward, next_state, done):
-        """Append one frame to the memory ("Remember"). done: the game was lost in it."""
+        """Append one frame to the memory ("Remember"). done: True if the game was lost in it."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
@@ -71,18 +64,19 @@ class DQNAgent:
         return np.argmax(act_values[0])
 
     def replay(self, batch_size):
-        """Train with n = batch_size memories, a multiple of 32 for the steps below ("Replay")."""
-        # Sample random indexes of the memory, with repeats. post: at most len(self.memory) of them
+        """Train with n = batch_size memories, a multiple of 32 ("Replay")."""
+        assert batch_size % 32 == 0, "replay needs a multiple of 32, as fit takes steps of 32"
+        # Sample random indexes of the memory, with replacement. post: at most len(self.memory)
         batches = np.random.choice(len(self.memory), batch_size)
-        states = np.concatenate([self.memory[i][0] for i in batches])  # (n, 4)
-        next_states = np.concatenate([self.memory[i][3] for i in batches])  # (n, 4)
+        states = np.reshape([self.memory[i][0] for i in batches], (-1, 4))  # (n, 4)
+        next_states = np.reshape([self.memory[i][3] for i in batches], (-1, 4))  # (n, 4)
         # Make all predictions before anything is learnt, so that all come from the same network.
         # post: in the loop, by self.model.predict, where each fit changed the ones after it
         future = np.amax(self.predict(next_states), axis=1)  # (n,)
         target_f = self.predict(states)  # (n, 2)
         for row, i in enumerate(batches):
             # Extract informations from i-th index of the memory
-            state, action, reward, next_state, done = self.memory[i]
+            _, action, reward, _, done = self.memory[i]
             # if done, the target is the reward alone (-100 penalty)
             target = reward
             if not done:
@@ -98,14 +92,17 @@ class DQNAgent:
 
     # Not in the post: the rest of the class
 
-    def predict(self, state):
-        """Do as model.predict: n states, (n, 4), give (n, 2) values; and one as (4,) gives (2,)."""
-        # For one state it takes 0.01 ms, and model.predict 36
-        w1, b1, w2, b2, w3, b3, w4, b4 = self.weights
-        hidden = np.tanh(state @ w1 + b1)
-        hidden = np.tanh(hidden @ w2 + b2)
-        hidden = np.tanh(hidden @ w3 + b3)
-        return hidden @ w4 + b4
+    def predict(self, states):
+        """Return the values of both actions for n states, (n, 4): (n, 2), as model.predict does.
+
+        It uses self.weights, which replay and load renew, and knows Dense layers only.
+        """
+        # For one state it takes 0.02 ms, and model.predict 36
+        activations = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': np.array}
+        for layer, kernel, bias in zip(self.model.layers, self.weights[::2], self.weights[1::2],
+                                       strict=True):
+            states = activations[layer.activation.__name__](states @ kernel + bias)
+        return states
 
     @tf.function(jit_compile=True)
     def fit(self, states, targets):
@@ -115,139 +112,99 @@ class DQNAgent:
             self.model.train_step((states[i], targets[i]))
 
     def load(self, name):
-        """Read weights from the file `name` (.weights.h5), or raise one of Keras's errors."""
+        """Read the weights of a file, NAME.weights.h5, to play without exploring."""
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
-        self.epsilon = self.epsilon_min  # else act would begin at random again
+        self.epsilon = 0  # to train on, set it to epsilon_min
 
     def save(self, name):
-        """Write the weights to the file `name` (.weights.h5), which is never left half written."""
-        write_whole(name, self.model.save_weights)
+        """Write the weights to a file, NAME.weights.h5."""
+        self.model.save_weights(name)
 
 
-# Not in the post: the functions from here to the training loop
+# Not in the post: the three functions from here to the training loop
 
-def play(agent, env):
-    """Play without exploring one game, or many at once, until the first of them ends.
-
-    Yields for each frame whether a game was lost in it.
-    """
-    state, _ = env.reset()
-    ended = False
-    while not ended:
-        state, _, terminated, truncated, _ = env.step(np.argmax(agent.predict(state), axis=-1))
-        ended = np.any(terminated | truncated)
-        yield np.any(terminated)
+def sit_exam(agent, games):
+    """Play new games, all at once and without exploring, and return how many are won."""
+    states, _ = games.reset()
+    lost = np.zeros(games.num_envs, bool)
+    for time_t in range(500):
+        actions = np.argmax(agent.predict(states), axis=1)
+        states, _, terminated, _, _ = games.step(actions)
+        lost |= terminated
+    return np.sum(~lost)
 
 
-def window_closed(env):
-    """Return whether env has a window, and its cross was clicked."""
-    return env.render_mode == "human" and pygame.QUIT in [e.type for e in pygame.event.get()]
-
-
-def watch(args):
-    """Play with saved weights: one game into the animation args.gif, or games in a window."""
-    env = gym.make('CartPole-v1', render_mode="rgb_array" if args.gif else "human")
+def watch(weights, gif):
+    """Play one game with the weights of a file, in a window or into the animation `gif`."""
+    import pygame  # with which gymnasium makes the window
+    from PIL import Image
+    if not gif:
+        pygame.display.init()
+        if pygame.display.get_driver() == "offscreen":
+            raise RuntimeError("there is no screen for a window; --gif FILE needs none")
+    env = gym.make('CartPole-v1', render_mode="rgb_array" if gif else "human")
     agent = DQNAgent(env)
-    try:
-        agent.load(f"{args.weights}.weights.h5")
-    except Exception as error:  # missing, or no weights of this network
-        sys.exit(f"dqn.py: {args.weights}.weights.h5: {error}".splitlines()[0])
-    env.reset(seed=args.seed)
-    if args.gif:
-        images = [Image.fromarray(env.render()).convert("P", dither=Image.Dither.NONE)
-                  for _ in play(agent, env)]
-        write_whole(args.gif, lambda part: images[0].save(
-            part, "GIF", save_all=True, append_images=images[1:], duration=20, loop=0))
-        return say(f"score: {len(images)}")
-    for e in range(args.episodes):
-        for score, _ in enumerate(play(agent, env), start=1):
-            if window_closed(env):
-                return
-        say(f"episode: {e}/{args.episodes}, score: {score}")
+    agent.load(weights)
+    state, _ = env.reset()
+    score, terminated, truncated, images = 0, False, False, []
+    while not (terminated or truncated):
+        state, reward, terminated, truncated, _ = env.step(agent.act(state))
+        score += reward
+        if gif:
+            images.append(Image.fromarray(env.render()).quantize(16))
+    env.close()
+    if gif:
+        images[0].save(gif, save_all=True, append_images=images[1:], duration=20, loop=0)
+    print("score:", score)
 
 
 def save_curve(scores, name):
     """Save a picture of the training games' scores, and of the mean of the last 100."""
-    axes = Figure(figsize=(8, 4), layout="constrained").subplots()
-    means = [np.mean(scores[max(0, e - 99):e + 1]) for e in range(len(scores))]
-    axes.plot(scores, "C1.", label="each training game")
-    axes.plot(means, "C0", label="mean of the last 100")
-    axes.axhline(475, color="C2", linestyle="--", label="Gym's bar")
-    axes.set(xlabel="game", ylabel="score (frames survived)")
-    axes.legend()
-    write_whole(name, axes.figure.savefig)
-
-
-def write_whole(name, write):
-    """Let write(part) make a file, which then becomes the file `name`: the whole file, or none."""
-    with tempfile.TemporaryDirectory(dir=Path(name).parent) as folder:
-        part = Path(folder, Path(name).name)
-        write(part)
-        os.replace(part, name)
-
-
-def say(line):
-    """Print the line at once. If that fails, as after `| head`, print no more, but go on."""
     try:
-        print(line, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def options():
-    """Return the command line's options, after a trial of what will be saved; else exit with 2."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--watch", action="store_true", help="play with saved weights in a window")
-    parser.add_argument("--gif", metavar="FILE", help="play one game with saved weights into FILE")
-    parser.add_argument("--render", action="store_const", const="human", help="train in a window")
-    parser.add_argument("--episodes", type=int, default=2000, help="play at most so many games")
-    parser.add_argument("--seed", type=int, default=0, help="another number, another run")
-    parser.add_argument("--weights", metavar="NAME", default=PLAYER,
-                        help="save or load NAME.weights.h5")
-    args = parser.parse_args()
-    args.weights = args.weights.removesuffix(".weights.h5")
-    if os.path.isdir(args.weights) or not os.path.basename(args.weights):  # save/, also a new one
-        args.weights = os.path.join(args.weights, "cartpole-dqn")
-    if args.episodes < 1 or not 0 <= args.seed < 2 ** 32:
-        parser.error("--episodes must be 1 or more, --seed from 0 to 4294967295")
-    if args.gif is not None and not args.gif.endswith(".gif"):
-        parser.error("--gif FILE must end in .gif")
-    if not args.gif and (args.watch or args.render):
-        pygame.display.init()
-        if pygame.display.get_driver() == "offscreen":
-            parser.error("there is no screen for a window; --gif FILE needs none")
-    if args.gif or not args.watch:
-        file = Path(args.gif or f"{args.weights}.unsolved.weights.h5")  # the longest of the names
-        try:  # Can a megabyte be written there? Better to know before the training than after it
-            file.parent.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-                Path(folder, file.name).write_bytes(bytes(10 ** 6))
-        except OSError as error:
-            parser.error(f"nothing can be saved as {file}: {error.strerror}")
-    return args
+        from matplotlib.figure import Figure
+        axes = Figure(figsize=(8, 4), layout="constrained").subplots()
+        axes.plot(scores, "C1.", label="each training game")
+        axes.plot([np.mean(scores[max(0, e - 99):e + 1]) for e in range(len(scores))], "C0",
+                  label="mean of the last 100")
+        axes.axhline(475, color="C2", linestyle="--", label="Gym's bar")
+        axes.set(xlabel="game", ylabel="score (frames survived)")
+        axes.legend()
+        axes.figure.savefig(name)
+    except Exception as error:  # whatever it is, the training was not in vain
+        print(f"no curve is drawn: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    args = options()  # not in the post, nor is playing with saved weights, here
+    # Not in the post: the options, and playing with saved weights
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--watch", action="store_true", help="play one game in a window")
+    parser.add_argument("--gif", metavar="FILE", help="play one game into an animation")
+    parser.add_argument("--episodes", type=int, default=1000, help="train at most so many games")
+    parser.add_argument("--seed", type=int, default=0, help="another number, another training")
+    parser.add_argument("--weights", metavar="NAME", default="save/cartpole-dqn",
+                        help="the player's file is NAME.weights.h5")
+    args = parser.parse_args(None if "__file__" in globals() else [])  # [] in a notebook's cell
+    name = args.weights.removesuffix(".weights.h5")
     if args.watch or args.gif:
         try:
-            sys.exit(watch(args))
-        except (KeyboardInterrupt, OSError) as error:
-            sys.exit(f"dqn.py: {str(error) or 'interrupted'}")
-    # Not in the post: seeds, here and below, so that a run can be repeated
+            sys.exit(watch(f"{name}.weights.h5", args.gif))
+        except (OSError, RuntimeError, ValueError) as error:  # no file, no screen, another network
+            sys.exit(f"dqn.py: {error}".splitlines()[0])
+    # Not in the post: seeds, so that a training can be repeated
     keras.utils.set_random_seed(args.seed)
-    # initialize gym environment and the agent
-    env = gym.make('CartPole-v1', render_mode=args.render)  # post: v0, env.render() in the loop
+    # initialize gym environment and the agent. render_mode="human" shows the games in a window
+    env = gym.make('CartPole-v1', render_mode=None)  # post: v0, and env.render() in the loop
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
-    # Not in the post: an exam of 100 games at once, of 5,000 frames each
-    exam = gym.make_vec('CartPole-v1', 100, max_episode_steps=5000)
+    # Not in the post: the games of the exam, and a name for the weights until it is passed
+    exam = gym.make_vec('CartPole-v1', 100)
     exam.reset(seed=args.seed)
-    scores, solved, stopped = [], False, []
-    # Not in the post: Ctrl-C is noted, and ends the loop after the game, so that all is saved
-    old_handler = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+    unsolved = f"{name}.unsolved.weights.h5"
+    os.makedirs(os.path.dirname(unsolved) or ".", exist_ok=True)
+    print(f"the weights are saved in {unsolved}, every tenth game")
+    scores, solved = [], False
     # Iterate the game
     for e in range(args.episodes):
         # reset state in the beginning of each game
@@ -258,8 +215,8 @@ if __name__ == "__main__":
         for time_t in range(5000):  # but CartPole-v1 ends each game after 500; post: v0, after 200
             # Decide action
             action = agent.act(state)
-            # Advance the game to the next frame. terminated: it is lost. truncated: 500 frames are
-            # over, which is not losing: no -100, and the future counts. post: done, for both
+            # Advance the game to the next frame. terminated: it is lost. truncated: time is up
+            # after 500 frames; that is no loss, so no -100. post: done, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # reward the agent 1 for every frame it lived, and punish -100 for dying
@@ -268,31 +225,36 @@ if __name__ == "__main__":
             agent.remember(state, action, reward, next_state, terminated)
             # make next_state the new current state for the next frame
             state = copy.deepcopy(next_state)
-            # The game ends: the pole is dropped, or the time is over
+            # The game ends: the pole is dropped, or time is up
             if terminated or truncated:
-                # print the score, the number of frames, and break out of the loop. post: print
+                # print the score, the number of frames, and break out of the loop
                 scores.append(time_t + 1)  # post: time_t
                 mean = np.mean(scores[-100:])  # not in the post; nor is epsilon, below
-                say(f"episode: {e}/{args.episodes}, score: {time_t + 1}, mean of last 100: "
-                    f"{mean:.1f}, epsilon: {agent.epsilon:.2f}")
+                print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "
+                      f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}")
                 break
-        # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. Then
-        # comes the exam, in which no game may be lost within 5,000 frames; else training goes on
-        if len(scores) >= 100 and mean >= 475:
-            solved = not any(play(agent, exam))
-        if solved or stopped or window_closed(env):
-            break
-        # train the agent with the experience of the episode. Eight times after a lost game, as each
-        # replay carries the news about one frame further back; else, and in the post, once
-        for _ in range(8 if terminated else 1):
-            agent.replay(2048)  # 64 steps of 32; post: 32
-    # Not in the post: save the player; one that did not solve it never replaces one that did
-    name = args.weights + ("" if solved else ".unsolved")
-    agent.save(f"{name}.weights.h5")
-    save_curve(scores, f"{name}.png")
-    signal.signal(signal.SIGINT, old_handler)  # for %run and python -i, which go on after this
-    option = "" if name == PLAYER else f' --weights "{name}"'
-    print(f"to see it play: python dqn.py --watch{option}", file=sys.stderr)
+        # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. But
+        # the network changed during these, so that its last state sits an exam
+        at_the_bar = len(scores) >= 100 and mean >= 475
+        if at_the_bar:
+            won = sit_exam(agent, exam)
+            print(f"exam: {won} of 100 games won")
+            solved = won == 100
+            if solved:
+                break
+        # train the agent with the experience of the episode: if it, or the exam, was lost. Eight
+        # times, as each replay passes the loss back about one frame. post: once after each game
+        if terminated or at_the_bar:
+            for _ in range(8):
+                agent.replay(2048)  # 64 steps of 32; post: 32
+        # Not in the post, but in the loop of the author's repository
+        if e % 10 == 9:
+            agent.save(unsolved)
+    # Not in the post: save the player. One that is not solved never replaces one that is
+    agent.save(unsolved)
     if not solved:
-        sys.exit(f"not solved after {len(scores)} games")
-    say(f"solved after {len(scores)} games")
+        save_curve(scores, f"{name}.unsolved.png")
+        sys.exit(f"not solved after {len(scores)} games; its weights are in {unsolved}")
+    os.replace(unsolved, f"{name}.weights.h5")
+    save_curve(scores, f"{name}.png")
+    print(f"solved after {len(scores)} games; the player is in {name}.weights.h5")
