@@ -1,7 +1,8 @@
 """Deep Q Learning with Keras and Gym: the script of Keon Kim's blog post of 2017, which now learns.
 
-Read it beside the post. `post:` marks what stands there instead, `not in the post` what it lacks;
-what Keras 3 and Gymnasium only spell otherwise has no mark. README.md gives the reasons.
+Read it beside the post (keon.github.io/deep-q-learning). `post:` gives the post's version, `not in
+the post` marks an addition, and README.md has the reasons. Names that only Keras 3 or Gymnasium
+have changed are not marked.
 """
 import argparse
 import copy
@@ -11,9 +12,11 @@ from collections import deque
 
 if __name__ == "__main__":  # not in the post: must be set before the imports below
     os.environ.update(
-        KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1",  # so small a network needs no GPU
+        KERAS_BACKEND="tensorflow",
+        CUDA_VISIBLE_DEVICES="-1",  # a network as small as this needs no GPU
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and is fastest in one thread
-        TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1")  # fewer lines that are not ours
+        TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide the libraries' messages
+        SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
 
 import gymnasium as gym
 import keras
@@ -29,10 +32,10 @@ class DQNAgent:
     """The agent of "Putting It All Together". A state has the shape (1, 4), n states (n, 4)."""
     def __init__(self, env):
         self.env = env
-        self.memory = deque(maxlen=2000)  # only the latest frames; post: [], all of them
-        self.gamma = 0.99  # decay rate: how much a later reward counts; post: 0.9
+        self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
+        self.gamma = 0.99  # decay rate: what a reward counts one frame later; post: 0.9
         self.epsilon = 1  # exploration
-        self.epsilon_decay = .995  # in each replay: 8 times after a lost game; post: once a game
+        self.epsilon_decay = .995  # in each replay, so 8 times after a loss; post: once a game
         self.epsilon_min = 0.1
         self.learning_rate = 0.0001
         self._build_model()
@@ -45,7 +48,8 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
         model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
-        model.optimizer.build(model.trainable_variables)  # not in the post: else fit compiles twice
+        model.optimizer.build(model.trainable_variables)  # not in the post: else load warns, and
+        # our own fit, below, compiles twice
         self.model = model
         self.weights = model.get_weights()  # not in the post: for our own predict, below
 
@@ -58,7 +62,7 @@ class DQNAgent:
         if np.random.rand() <= self.epsilon:
             # The agent acts randomly
             return self.env.action_space.sample()  # post: env, the global one
-        # Predict the value of each action: its reward, and the future reward
+        # Predict the value of each action: its reward plus the discounted future reward
         act_values = self.predict(np.reshape(state, [1, 4]))  # (1, 2); post: self.model.predict
         # Pick the action with the larger value
         return np.argmax(act_values[0])
@@ -66,12 +70,13 @@ class DQNAgent:
     def replay(self, batch_size):
         """Train with n = batch_size memories, a multiple of 32 ("Replay")."""
         assert batch_size % 32 == 0, "replay needs a multiple of 32, as fit takes steps of 32"
-        # Sample random indexes of the memory, with replacement. post: at most len(self.memory)
+        # Sample random indexes of the memory, with replacement, so that a short memory gives 2,048
+        # frames, too. post: at most len(self.memory)
         batches = np.random.choice(len(self.memory), batch_size)
         states = np.reshape([self.memory[i][0] for i in batches], (-1, 4))  # (n, 4)
         next_states = np.reshape([self.memory[i][3] for i in batches], (-1, 4))  # (n, 4)
-        # Make all predictions before anything is learnt, so that all come from the same network.
-        # post: in the loop, by self.model.predict, where each fit changed the ones after it
+        # Make all predictions before the training, so that all come from the same network. post: in
+        # the loop, with self.model.predict, where each fit changed the network for the next one
         future = np.amax(self.predict(next_states), axis=1)  # (n,)
         target_f = self.predict(states)  # (n, 2)
         for row, i in enumerate(batches):
@@ -90,15 +95,15 @@ class DQNAgent:
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
 
-    # Not in the post: the rest of the class
+    # Not in the post: the rest of the class (load and save are the author's later ones)
 
     def predict(self, states):
-        """Return the values of both actions for n states, (n, 4): (n, 2), as model.predict does.
+        """Do as model.predict, but faster: n states, (n, 4), give n times two values, (n, 2).
 
         It uses self.weights, which replay and load renew, and knows Dense layers only.
         """
-        # For one state it takes 0.02 ms, and model.predict 36
-        activations = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': np.array}
+        # One state takes 0.02 ms, and with model.predict 36
+        activations = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         for layer, kernel, bias in zip(self.model.layers, self.weights[::2], self.weights[1::2],
                                        strict=True):
             states = activations[layer.activation.__name__](states @ kernel + bias)
@@ -106,8 +111,8 @@ class DQNAgent:
 
     @tf.function(jit_compile=True)
     def fit(self, states, targets):
-        """Do as model.fit with batch_size=32: k steps, (k, 32, 4) states and (k, 32, 2) targets."""
-        # Its first call compiles it. Then 64 steps take 4 ms, and with model.fit 180
+        """Do as model.fit, but faster: k steps with states (k, 32, 4) and targets (k, 32, 2)."""
+        # The first call compiles it. Then 64 steps take 4 ms, and with model.fit 180
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
 
@@ -115,29 +120,29 @@ class DQNAgent:
         """Read the weights of a file, NAME.weights.h5, to play without exploring."""
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
-        self.epsilon = 0  # to train on, set it to epsilon_min
+        self.epsilon = 0  # to go on with the training, set it to epsilon_min
 
     def save(self, name):
         """Write the weights to a file, NAME.weights.h5."""
         self.model.save_weights(name)
 
 
-# Not in the post: the three functions from here to the training loop
+# Not in the post: three functions. On a first reading, go on to the training loop
 
 def sit_exam(agent, games):
-    """Play new games, all at once and without exploring, and return how many are won."""
+    """Play new games, all at once and without exploring: how many last all of the 500 frames?"""
     states, _ = games.reset()
     lost = np.zeros(games.num_envs, bool)
-    for time_t in range(500):
+    for _ in range(500):
         actions = np.argmax(agent.predict(states), axis=1)
         states, _, terminated, _, _ = games.step(actions)
-        lost |= terminated
+        lost |= terminated  # a lost game begins anew by itself, but stays lost
     return np.sum(~lost)
 
 
 def watch(weights, gif):
     """Play one game with the weights of a file, in a window or into the animation `gif`."""
-    import pygame  # with which gymnasium makes the window
+    import pygame
     from PIL import Image
     if not gif:
         pygame.display.init()
@@ -149,8 +154,8 @@ def watch(weights, gif):
     state, _ = env.reset()
     score, terminated, truncated, images = 0, False, False, []
     while not (terminated or truncated):
-        state, reward, terminated, truncated, _ = env.step(agent.act(state))
-        score += reward
+        state, _, terminated, truncated, _ = env.step(agent.act(state))
+        score += 1
         if gif:
             images.append(Image.fromarray(env.render()).quantize(16))
     env.close()
@@ -171,7 +176,7 @@ def save_curve(scores, name):
         axes.set(xlabel="game", ylabel="score (frames survived)")
         axes.legend()
         axes.figure.savefig(name)
-    except Exception as error:  # whatever it is, the training was not in vain
+    except Exception as error:  # whatever it is, the weights are saved already
         print(f"no curve is drawn: {error}", file=sys.stderr)
 
 
@@ -179,18 +184,21 @@ if __name__ == "__main__":
     # Not in the post: the options, and playing with saved weights
     parser = argparse.ArgumentParser()
     parser.add_argument("--watch", action="store_true", help="play one game in a window")
-    parser.add_argument("--gif", metavar="FILE", help="play one game into an animation")
-    parser.add_argument("--episodes", type=int, default=1000, help="train at most so many games")
-    parser.add_argument("--seed", type=int, default=0, help="another number, another training")
+    parser.add_argument("--gif", metavar="FILE.gif", help="play one game into an animation")
+    parser.add_argument("--episodes", type=int, default=1000, help="the most games to train for")
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another training")
     parser.add_argument("--weights", metavar="NAME", default="save/cartpole-dqn",
                         help="the player's file is NAME.weights.h5")
     args = parser.parse_args(None if "__file__" in globals() else [])  # [] in a notebook's cell
     name = args.weights.removesuffix(".weights.h5")
+    if args.gif and not args.gif.endswith(".gif"):
+        parser.error("--gif needs a name that ends in .gif")
     if args.watch or args.gif:
         try:
-            sys.exit(watch(f"{name}.weights.h5", args.gif))
+            watch(f"{name}.weights.h5", args.gif)
         except (OSError, RuntimeError, ValueError) as error:  # no file, no screen, another network
             sys.exit(f"dqn.py: {error}".splitlines()[0])
+        sys.exit()
     # Not in the post: seeds, so that a training can be repeated
     keras.utils.set_random_seed(args.seed)
     # initialize gym environment and the agent. render_mode="human" shows the games in a window
@@ -198,7 +206,7 @@ if __name__ == "__main__":
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
-    # Not in the post: the games of the exam, and a name for the weights until it is passed
+    # Not in the post: the games of the exam, and a file for the weights until it is passed
     exam = gym.make_vec('CartPole-v1', 100)
     exam.reset(seed=args.seed)
     unsolved = f"{name}.unsolved.weights.h5"
@@ -212,11 +220,11 @@ if __name__ == "__main__":
         state = np.reshape(state, [1, 4])
         # time_t represents each frame of the game. Our goal is to keep the pole upright as long as
         # possible: the more time_t, the more score
-        for time_t in range(5000):  # but CartPole-v1 ends each game after 500; post: v0, after 200
+        for time_t in range(5000):  # CartPole-v1 ends each game after 500; post: v0, after 200
             # Decide action
             action = agent.act(state)
-            # Advance the game to the next frame. terminated: it is lost. truncated: time is up
-            # after 500 frames; that is no loss, so no -100. post: done, for both
+            # Advance the game to the next frame. terminated: it is lost. truncated: the 500 frames
+            # are over, which is no loss: no -100, and its future counts. post: done, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # reward the agent 1 for every frame it lived, and punish -100 for dying
@@ -225,7 +233,7 @@ if __name__ == "__main__":
             agent.remember(state, action, reward, next_state, terminated)
             # make next_state the new current state for the next frame
             state = copy.deepcopy(next_state)
-            # The game ends: the pole is dropped, or time is up
+            # The game ends: the pole falls, the cart leaves the track, or the time is up
             if terminated or truncated:
                 # print the score, the number of frames, and break out of the loop
                 scores.append(time_t + 1)  # post: time_t
@@ -233,24 +241,24 @@ if __name__ == "__main__":
                 print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "
                       f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}")
                 break
-        # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. But
-        # the network changed during these, so that its last state sits an exam
-        at_the_bar = len(scores) >= 100 and mean >= 475
-        if at_the_bar:
+        # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. As the
+        # network changed during these, its present weights must then win 100 new games, too
+        exam_due = len(scores) >= 100 and mean >= 475
+        if exam_due:
             won = sit_exam(agent, exam)
             print(f"exam: {won} of 100 games won")
             solved = won == 100
             if solved:
                 break
-        # train the agent with the experience of the episode: if it, or the exam, was lost. Eight
-        # times, as each replay passes the loss back about one frame. post: once after each game
-        if terminated or at_the_bar:
+        # train the agent with the experience of the episode, if it was lost, or the exam. Eight
+        # times: each replay carries the -100 about one frame further back. post: once a game
+        if terminated or exam_due:
             for _ in range(8):
                 agent.replay(2048)  # 64 steps of 32; post: 32
-        # Not in the post, but in the loop of the author's repository
+        # Not in the post: save the weights, every tenth game (the author's later habit)
         if e % 10 == 9:
             agent.save(unsolved)
-    # Not in the post: save the player. One that is not solved never replaces one that is
+    # Not in the post: save the player, and a curve. An unsolved one never replaces a solved one
     agent.save(unsolved)
     if not solved:
         save_curve(scores, f"{name}.unsolved.png")

@@ -28,7 +28,7 @@ SEEDS = range(5000, 5100)  # settings were chosen on other ones, 0 to 35
 
 # What is changed: pairs of an old text, which occurs once in dqn.py, and a new one
 
-GO_ON = [("at_the_bar = len(scores) >= 100 and mean >= 475", "at_the_bar = False"),
+GO_ON = [("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False"),
          (":.2f}\")", ":.2f}, lost frames: {sum(frame[4] for frame in agent.memory)}\")")]
 STEPS_OF_1 = [("batch_size % 32", "batch_size % 1"),
               ("states.reshape(-1, 32, 4)", "states.reshape(-1, 1, 4)"),
@@ -45,7 +45,7 @@ AT_MOST_MEMORY = [("np.random.choice(len(self.memory), batch_size)",
 
 def replays(lost, won=0, of=2048, decay=".995"):
     """So many replays after a lost and a won game, and what epsilon is multiplied by in each."""
-    when = [("if terminated or at_the_bar:", "if True:")] if won else []
+    when = [("if terminated or exam_due:", "if True:")] if won else []
     count = f"range({lost} if terminated else {won})"
     return when + [("range(8)", count), ("agent.replay(2048)", f"agent.replay({of})"),
                    ("self.epsilon_decay = .995", f"self.epsilon_decay = {decay}")]
@@ -94,8 +94,8 @@ ACROBOT = [("'CartPole-v1', render_mode=None", "'Acrobot-v1'"),
            ("next_state = np.reshape(next_state, [1, 4])",
             "next_state = np.reshape(next_state, [1, 6])"),
            ("            reward = -100 if terminated else reward\n", ""),
-           ("if terminated or at_the_bar:", "if True:"),
-           ("at_the_bar = len(scores) >= 100 and mean >= 475", "at_the_bar = False")]
+           ("if terminated or exam_due:", "if True:"),
+           ("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False")]
 
 
 # One run
