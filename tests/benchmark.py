@@ -57,23 +57,23 @@ ROWS = {  # name: what is changed, and on how many seeds
     # the replay
     "`replay(32)`: one step of 32": (replays(8, of=32), 6),
     "`replay(512)`: 16 steps of 32": (replays(8, of=512), 6),
-    "`replay(32)`: 32 steps of one, as in the post": (replays(8, of=32) + STEPS_OF_1, 12),
+    "`replay(32)`: 32 steps of one, as in the post": (replays(8, of=32) + STEPS_OF_1, 6),
     # how often
     "one replay after a loss": (replays(1, decay=".995 ** 8"), 6),
     "four replays after a loss": (replays(4, decay=".995 ** 2"), 6),
-    "`epsilon` falls once a game": (replays(8, decay=".995 ** (1 / 8)"), 12),
-    "one replay after a win, too": (replays(8, 1), 12),
+    "`epsilon` falls once a game": (replays(8, decay=".995 ** (1 / 8)"), 6),
+    "one replay after a win, too": (replays(8, 1), 6),
     "eight replays after a win, too": (replays(8, 8), 6),
     "the same, with a memory of 20,000": (
-        replays(8, 8) + [("maxlen=2000", "maxlen=20_000")], 6),
+        replays(8, 8) + [("maxlen=2000", "maxlen=20_000")], 3),
     # the rest
-    "a memory of everything": (ALL_MEMORY, 12),
+    "a memory of everything": (ALL_MEMORY, 6),
     "`gamma` .9": (GAMMA_9, 6),
-    "`replay` draws at most `len(self.memory)`": (AT_MOST_MEMORY, 6),
-    "time that is up is a loss": (CLOCK_IS_LOSS, 12),
-    "*both of these*": (AT_MOST_MEMORY + CLOCK_IS_LOSS, 6),
+    "`replay` draws at most `len(self.memory)`": (AT_MOST_MEMORY, 3),
+    "time that is up is a loss": (CLOCK_IS_LOSS, 6),
+    "*both of these*": (AT_MOST_MEMORY + CLOCK_IS_LOSS, 3),
     POST: (replays(32, 32, of=1, decay=".995 ** (1 / 32)") + STEPS_OF_1 + ALL_MEMORY + GAMMA_9
-           + CLOCK_IS_LOSS + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")], 6),
+           + CLOCK_IS_LOSS + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")], 3),
     "*no learning: targets shuffled*": (
         [("self.fit(states.", "np.random.shuffle(target_f)\n        self.fit(states.")], 3),
     # the slow ones
