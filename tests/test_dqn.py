@@ -14,10 +14,16 @@ from benchmark import (  # before NumPy: it sets the number of threads
     ACROBOT, GO_ON, PLAYER, ROOT, ROWS, agent_with, dqn, numbers_in, patched, won_of)
 
 import numpy as np
+import pictures
 import pytest
 from keras import Input, Sequential, layers
 from PIL import Image
 
+README_ROWS = [  # those of README's table, in its order
+    "`replay(32)`: one step of 32", "`replay(32)`: 32 steps of one, as in the post",
+    "2,048 steps of one state", "targets made anew before each step", "`gamma` .9",
+    "one replay after a loss", "one replay after a win, too", "a memory of everything",
+    "`epsilon` falls once a game"]
 LINE = re.compile(r"episode: \d+/\d+, score: \d+, mean of last 100: \d+\.\d, epsilon: [01]\.\d\d")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in (
     "DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")} | {"PYTHONUNBUFFERED": "1"}
@@ -397,3 +403,31 @@ def test_the_readme_s_snippet_plays_a_game_that_is_won(monkeypatch, capsys):
     snippet, = re.findall("```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
     exec(snippet, {})
     assert capsys.readouterr().out == "score: 500\n"
+
+
+def test_the_readme_s_figures_are_those_of_the_runs():
+    def score(row):
+        return f"{np.mean(list(pictures.later(row).values())):.0f}"
+
+    text = (ROOT / "README.md").read_text()
+    said = re.findall(r"\| (\d+) \| (\d+ of \d+) \|$", text, re.MULTILINE)
+    for row, (later, seeds) in zip(README_ROWS, said, strict=True):
+        games = pictures.games_to_bar(row).values()
+        assert (later, seeds) == (score(row), f"{sum(n < 601 for n in games)} of {len(games)}"), row
+    lines, shipped = pictures.read("seeds"), pictures.read("shipped")[0]["stdout"].splitlines()
+    games, won = ([int(line[name]) for line in lines] for name in ("games", "won"))
+    acrobot = [pictures.scores_of(line) for line in pictures.read("acrobot")]
+    words = " ".join(text.split())
+    for sentence in (
+            f"All are solved, after {np.median(games):.0f} games in the median and {max(games)} at",
+            f"{won.count(100)} players win 100 of 100 new games, and the others at least"
+            f" {min(won)}",
+            f"with its settings scores {score(pictures.POST)} of 200",
+            f"with all changes: {score(pictures.OURS)} of 500",
+            f"With its targets shuffled dqn.py scores {score('*no learning: targets shuffled*')}",
+            f"Unchanged it is {' '.join(shipped[-1].split()[:4])}",
+            f"and {np.mean([run[-30:] for run in acrobot]):.0f} in the last 30 of 150"):
+        assert sentence in words, sentence
+    assert {line["solved"] for line in lines} == {"True"} and len(lines) == 100
+    sample, = (block for block in text.split("```\n") if "episode: 0/" in block)
+    assert set(sample.splitlines()) - {"..."} <= set(shipped)
