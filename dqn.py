@@ -17,6 +17,8 @@ if __name__ == "__main__":  # not in the post: must be set before the imports be
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and is fastest in one thread
         TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide the libraries' messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
+    if "ipykernel" not in sys.modules:  # a notebook keeps its own
+        os.environ["MPLBACKEND"] = "agg"
 
 import gymnasium as gym
 import keras
