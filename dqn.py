@@ -102,7 +102,8 @@ class DQNAgent:
     def predict(self, states):
         """Do as model.predict, but faster: n states, (n, 4), give n times two values, (n, 2).
 
-        It uses self.weights, which replay and load renew, and knows Dense layers only.
+        It uses self.weights, which replay and load renew (after model.set_weights, do so yourself),
+        and knows Dense layers only, with the activations that it names.
         """
         # One state takes 0.02 ms, and with model.predict 36
         activations = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
@@ -119,7 +120,10 @@ class DQNAgent:
             self.model.train_step((states[i], targets[i]))
 
     def load(self, name):
-        """Read the weights of a file, NAME.weights.h5, to play without exploring."""
+        """Read weights from a file, NAME.weights.h5, to play without exploring.
+
+        Keras raises an OSError or a ValueError where there are none for this network.
+        """
         self.model.load_weights(name)
         self.weights = self.model.get_weights()
         self.epsilon = 0  # to go on with the training, set it to epsilon_min
@@ -194,13 +198,13 @@ if __name__ == "__main__":
                         help="the player's file is NAME.weights.h5")
     args = parser.parse_args(None if "__file__" in globals() else [])  # [] in a notebook's cell
     name = args.weights.removesuffix(".weights.h5")
-    if args.gif and not args.gif.endswith(".gif"):
+    if args.gif is not None and not args.gif.endswith(".gif"):
         parser.error("--gif needs a name that ends in .gif")
     if args.watch or args.gif:
         try:
             watch(f"{name}.weights.h5", args.gif)
         except (OSError, RuntimeError, ValueError) as error:  # no file, no screen, another network
-            sys.exit(f"dqn.py: {error}".splitlines()[0])
+            sys.exit(f"dqn.py: cannot play {name}.weights.h5: {error}".splitlines()[0])
         sys.exit()
     # Not in the post: seeds, so that a training can be repeated
     keras.utils.set_random_seed(args.seed)
@@ -253,8 +257,8 @@ if __name__ == "__main__":
             solved = won == 100
             if solved:
                 break
-        # train the agent with the experience of the episode, if it was lost, or the exam. Eight
-        # times: each replay carries the -100 about one frame further back. post: once a game
+        # train the agent with the experience of the episode, if it or the exam was lost. Eight times:
+        # each replay carries the -100 about one frame further back. post: once, after each game
         if terminated or exam_due:
             for _ in range(8):
                 agent.replay(2048)  # 64 steps of 32; post: 32
