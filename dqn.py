@@ -257,8 +257,8 @@ if __name__ == "__main__":
             solved = won == 100
             if solved:
                 break
-        # train the agent with the experience of the episode, if it or the exam was lost. Eight times:
-        # each replay carries the -100 about one frame further back. post: once, after each game
+        # train the agent with the experience of the episode, if it or the exam was lost. Eight
+        # times: each replay carries the -100 about one frame further back. post: after each game
         if terminated or exam_due:
             for _ in range(8):
                 agent.replay(2048)  # 64 steps of 32; post: 32
