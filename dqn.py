@@ -1,8 +1,8 @@
 """Deep Q Learning with Keras and Gym: the script of Keon Kim's blog post of 2017, which now learns.
 
 Read it beside the post (keon.github.io/deep-q-learning). `post:` gives the post's version, `not in
-the post` marks an addition, and README.md has the reasons. Names that only Keras 3 or Gymnasium
-have changed are not marked.
+the post` marks an addition, and README.md has the reasons. What only Keras 3 or Gymnasium require
+is not marked.
 """
 import argparse
 import copy
@@ -50,8 +50,8 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
         model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
-        model.optimizer.build(model.trainable_variables)  # not in the post: else load warns, and
-        # our own fit, below, compiles twice
+        # Not in the post: else load warns, and our own fit, below, compiles twice
+        model.optimizer.build(model.trainable_variables)
         self.model = model
         self.weights = model.get_weights()  # not in the post: for our own predict, below
 
@@ -72,8 +72,8 @@ class DQNAgent:
     def replay(self, batch_size):
         """Train with n = batch_size memories, a multiple of 32 ("Replay")."""
         assert batch_size % 32 == 0, "replay needs a multiple of 32, as fit takes steps of 32"
-        # Sample random indexes of the memory, with replacement, so that a short memory gives 2,048
-        # frames, too. post: at most len(self.memory)
+        # Sample random indexes of the memory, with replacement: batch_size of them from a short
+        # memory, too. post: at most len(self.memory)
         batches = np.random.choice(len(self.memory), batch_size)
         states = np.reshape([self.memory[i][0] for i in batches], (-1, 4))  # (n, 4)
         next_states = np.reshape([self.memory[i][3] for i in batches], (-1, 4))  # (n, 4)
@@ -100,7 +100,7 @@ class DQNAgent:
     # Not in the post: the rest of the class (load and save are the author's later ones)
 
     def predict(self, states):
-        """Do as model.predict, but faster: n states, (n, 4), give n times two values, (n, 2).
+        """Do as model.predict, but faster: states (n, 4) give values (n, 2).
 
         It uses self.weights, which replay and load renew (after model.set_weights, do so yourself),
         and knows Dense layers only, with the activations that it names.
@@ -125,6 +125,7 @@ class DQNAgent:
         Keras raises an OSError or a ValueError where there are none for this network.
         """
         self.model.load_weights(name)
+        self.model.optimizer.learning_rate = self.learning_rate  # the file brings its own
         self.weights = self.model.get_weights()
         self.epsilon = 0  # to go on with the training, set it to epsilon_min
 
@@ -133,10 +134,10 @@ class DQNAgent:
         self.model.save_weights(name)
 
 
-# Not in the post: three functions. On a first reading, go on to the training loop
+# Not in the post: three functions. On a first reading, go on to "initialize gym"
 
 def sit_exam(agent, games):
-    """Play new games, all at once and without exploring: how many last all of the 500 frames?"""
+    """Play new games, all at once and without exploring; return how many last all 500 frames."""
     states, _ = games.reset()
     lost = np.zeros(games.num_envs, bool)
     for _ in range(500):
@@ -196,7 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0, help="another seed is another training")
     parser.add_argument("--weights", metavar="NAME", default="save/cartpole-dqn",
                         help="the player's file is NAME.weights.h5")
-    args = parser.parse_args(None if "__file__" in globals() else [])  # [] in a notebook's cell
+    args = parser.parse_args([] if "kernel_launcher" in sys.argv[0] else None)  # in a notebook: []
     name = args.weights.removesuffix(".weights.h5")
     if args.gif is not None and not args.gif.endswith(".gif"):
         parser.error("--gif needs a name that ends in .gif")
@@ -204,7 +205,7 @@ if __name__ == "__main__":
         try:
             watch(f"{name}.weights.h5", args.gif)
         except (OSError, RuntimeError, ValueError) as error:  # no file, no screen, another network
-            sys.exit(f"dqn.py: cannot play {name}.weights.h5: {error}".splitlines()[0])
+            sys.exit(f"dqn.py: cannot show {name}.weights.h5: {error}".splitlines()[0])
         sys.exit()
     # Not in the post: seeds, so that a training can be repeated
     keras.utils.set_random_seed(args.seed)

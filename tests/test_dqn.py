@@ -21,8 +21,7 @@ from PIL import Image
 
 README_ROWS = [  # those of README's table, in its order
     "`replay(32)`: one step of 32", "`replay(32)`: 32 steps of one, as in the post",
-    "2,048 steps of one state", "targets made anew before each step", "`gamma` .9",
-    "one replay after a loss", "one replay after a win, too", "a memory of everything",
+    "`gamma` .9", "one replay after a loss", "one replay after a win, too", "a memory of everything",
     "`epsilon` falls once a game"]
 LINE = re.compile(r"episode: \d+/\d+, score: \d+, mean of last 100: \d+\.\d, epsilon: [01]\.\d\d")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in (
