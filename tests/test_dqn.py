@@ -21,8 +21,8 @@ from PIL import Image
 
 README_ROWS = [  # those of README's table, in its order
     "`replay(32)`: one step of 32", "`replay(32)`: 32 steps of one, as in the post",
-    "`gamma` .9", "one replay after a loss", "one replay after a win, too", "a memory of everything",
-    "`epsilon` falls once a game"]
+    "`gamma` .9", "one replay after a loss", "one replay after a win, too",
+    "a memory of everything", "`epsilon` falls once a game"]
 LINE = re.compile(r"episode: \d+/\d+, score: \d+, mean of last 100: \d+\.\d, epsilon: [01]\.\d\d")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in (
     "DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")} | {"PYTHONUNBUFFERED": "1"}
@@ -417,8 +417,7 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     words = " ".join(text.split())
     for sentence in (
             f"All are solved, after {np.median(games):.0f} games in the median and {max(games)} at",
-            f"{won.count(100)} players win 100 of 100 new games, and the others at least"
-            f" {min(won)}",
+            f"In 100 more games {won.count(100)} players win all, and the others at least {min(won)}",
             f"with its settings scores {score(pictures.POST)} of 200",
             f"with all changes: {score(pictures.OURS)} of 500",
             f"With its targets shuffled dqn.py scores {score('*no learning: targets shuffled*')}",
