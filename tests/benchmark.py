@@ -53,7 +53,7 @@ def replays(lost, won=0, of=2048, decay=".995"):
 
 OURS, POST = "dqn.py as it is", "*all: the post*"
 ROWS = {  # name: what is changed, and on how many seeds
-    OURS: ([], 20),
+    OURS: ([], 12),
     # the replay
     "`replay(32)`: one step of 32": (replays(8, of=32), 6),
     "`replay(512)`: 16 steps of 32": (replays(8, of=512), 6),
@@ -67,8 +67,8 @@ ROWS = {  # name: what is changed, and on how many seeds
     "the same, with a memory of 20,000": (
         replays(8, 8) + [("maxlen=2000", "maxlen=20_000")], 3),
     # the rest
-    "a memory of everything": (ALL_MEMORY, 6),
-    "`gamma` .9": (GAMMA_9, 6),
+    "a memory of everything": (ALL_MEMORY, 12),
+    "`gamma` .9": (GAMMA_9, 12),
     "`replay` draws at most `len(self.memory)`": (AT_MOST_MEMORY, 3),
     "time that is up is a loss": (CLOCK_IS_LOSS, 6),
     "*both of these*": (AT_MOST_MEMORY + CLOCK_IS_LOSS, 3),
