@@ -105,7 +105,7 @@ class DQNAgent:
         It uses self.weights, which replay and load renew (after model.set_weights, do so yourself),
         and knows Dense layers only, with the activations that it names.
         """
-        # One state takes 0.02 ms, and with model.predict 36
+        # On a slow computer one state takes 0.03 ms, and with model.predict 110
         activations = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         for layer, kernel, bias in zip(self.model.layers, self.weights[::2], self.weights[1::2],
                                        strict=True):
@@ -115,7 +115,7 @@ class DQNAgent:
     @tf.function(jit_compile=True)
     def fit(self, states, targets):
         """Do as model.fit, but faster: k steps with states (k, 32, 4) and targets (k, 32, 2)."""
-        # The first call compiles it. Then 64 steps take 4 ms, and with model.fit 180
+        # The first call compiles it. Then 64 steps take 14 ms there, and with model.fit 300
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
 

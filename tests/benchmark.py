@@ -10,6 +10,7 @@ import concurrent.futures
 import csv
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ PLAYER = ROOT / "save/cartpole-dqn.weights.h5"
 SEEDS = range(5000, 5100)  # settings were chosen on other ones, 0 to 35
 
 
-# What is changed: pairs of an old text, which occurs once in dqn.py, and a new one
+# What is changed: pairs of an old text in dqn.py and a new one
 
 GO_ON = [("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False"),
          (":.2f}\")", ":.2f}, lost frames: {sum(frame[4] for frame in agent.memory)}\")")]
@@ -81,18 +82,9 @@ ROWS = {  # name: what is changed, and on how many seeds
     "targets made anew before each step": (
         replays(8 * 64, of=32, decay=".995 ** (1 / 64)"), 3),
 }
-ACROBOT = [("'CartPole-v1', render_mode=None", "'Acrobot-v1'"),
-           ("shape=(4,)", "shape=(6,)"), ("Dense(2,", "Dense(3,"),
-           ("np.reshape(state, [1, 4]))", "np.reshape(state, [1, 6]))"),
-           ("for i in batches], (-1, 4))  # (n, 4)\n        next",
-            "for i in batches], (-1, 6))\n        next"),
-           ("[3] for i in batches], (-1, 4))", "[3] for i in batches], (-1, 6))"),
-           ("states.reshape(-1, 32, 4), target_f.reshape(-1, 32, 2)",
-            "states.reshape(-1, 32, 6), target_f.reshape(-1, 32, 3)"),
-           ("        state = np.reshape(state, [1, 4])\n",
-            "        state = np.reshape(state, [1, 6])\n"),
-           ("next_state = np.reshape(next_state, [1, 4])",
-            "next_state = np.reshape(next_state, [1, 6])"),
+ACROBOT = [("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "shape=(6,)"),
+           ("[1, 4]", "[1, 6]"), ("(-1, 4)", "(-1, 6)"), ("(-1, 32, 4)", "(-1, 32, 6)"),
+           ("Dense(2,", "Dense(3,"), ("(-1, 32, 2)", "(-1, 32, 3)"),
            ("            reward = -100 if terminated else reward\n", ""),
            ("if terminated or exam_due:", "if True:"),
            ("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False")]
@@ -104,15 +96,14 @@ def patched(patches):
     """The text of dqn.py with the patches."""
     text = (ROOT / "dqn.py").read_text()
     for old, new in patches:
-        assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times"
+        assert old in text, f"{old!r} is not in dqn.py"
         text = text.replace(old, new)
     return text
 
 
 def numbers_in(stdout, name):
     """The numbers that follow `name: ` in the lines of the games."""
-    return [int(line.split(f"{name}: ")[1].split(",")[0])
-            for line in stdout.splitlines() if f"{name}: " in line]
+    return [int(number) for number in re.findall(rf"{name}: (\d+)", stdout)]
 
 
 def train(patches, seed, episodes=1000):
@@ -143,10 +134,6 @@ def won_of(agent, games):
     return dqn.sit_exam(agent, envs)
 
 
-def joined(numbers):
-    return " ".join(map(str, numbers))
-
-
 # The parts. Each returns the columns that follow the run's own arguments in its file
 
 def seeds(seed):
@@ -160,12 +147,13 @@ def experiment(changed, seed):
     """A row of ROWS, without a stop; after how many games the memory holds no lost frame."""
     stdout, *_ = train(GO_ON + ROWS[changed][0], seed, 600)
     return dict(no_lost_frame=numbers_in(stdout, "lost frames").count(0),
-                scores=joined(numbers_in(stdout, "score")))
+                scores=" ".join(map(str, numbers_in(stdout, "score"))))
 
 
 def acrobot(seed):
     """Another environment, with a few edits, for 150 games."""
-    return dict(scores=joined(numbers_in(train(ACROBOT, seed, 150)[0], "score")))
+    stdout, *_ = train(ACROBOT, seed, 150)
+    return dict(scores=" ".join(map(str, numbers_in(stdout, "score"))))
 
 
 def shipped():

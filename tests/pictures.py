@@ -1,14 +1,10 @@
-"""tests/RESULTS.md and the pictures in save/, made from the runs in tests/results/.
+"""tests/RESULTS.md and save/learning.png, made from the runs in tests/results/.
 
     python tests/pictures.py
 """
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from statistics import mean, median, stdev
 
-from benchmark import OURS, PLAYER, POST, ROOT, ROWS, numbers_in, read
+from benchmark import OURS, POST, ROOT, ROWS, numbers_in, read
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -29,11 +25,6 @@ and its 95 % interval (paired t, which is approximate for so few and such uneven
 that does not reach the bar counts as 601 games. An interval that contains 0 proves nothing, and of
 such intervals one in 20 misses the truth by chance. *No lost frame* is the share of the games after
 which the memory holds no lost frame.
-
-The last two rows of tests/benchmark.py are slow, and were not run with this version. In the version
-before (commit f079728, seeds from 3000 on, one replay after a won game), 2,048 steps of one state
-scored 311 later, 184 (131 to 238) lower than it, and reached the bar with 1 of 6 seeds; targets
-made anew before each step scored 424, 72 (14 to 129) lower, with 5 of 6.
 
 """
 SEEDS = """
@@ -146,19 +137,6 @@ def learning():
     figure.savefig(ROOT / "save/learning.png", dpi=100)
 
 
-def animations():
-    """One game each of seed 0's network after 16 games, after 50, and at the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, games in ("early", 16), ("midway", 50), ("end", None):
-            weights = PLAYER
-            if games:
-                weights = Path(folder, f"{name}.unsolved")
-                subprocess.run([sys.executable, ROOT / "dqn.py", "--episodes", str(games),
-                                "--weights", Path(folder, name)])
-            subprocess.run([sys.executable, ROOT / "dqn.py", "--weights", weights,
-                            "--gif", ROOT / f"save/player-{name}.gif"], check=True)
-
-
 if __name__ == "__main__":
     text = INTRODUCTION + table(["changed", "reach the bar", "games, median", "more games", "later",
                                  "points lower", "no lost frame"], *experiment())
@@ -169,4 +147,3 @@ if __name__ == "__main__":
     text += SHIPPED.format(read("shipped")[0]["won"])
     (ROOT / "tests/RESULTS.md").write_text(text)
     learning()
-    animations()
