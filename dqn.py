@@ -70,17 +70,16 @@ class DQNAgent:
         return np.argmax(act_values[0])
 
     def replay(self, batch_size):
-        """Train with n = batch_size memories, a multiple of 32 ("Replay")."""
-        assert batch_size % 32 == 0, "replay needs a multiple of 32, as fit takes steps of 32"
+        """Train with n = batch_size memories ("Replay")."""
         # Sample random indexes of the memory, with replacement: batch_size of them from a short
         # memory, too. post: at most len(self.memory)
         batches = np.random.choice(len(self.memory), batch_size)
-        states = np.reshape([self.memory[i][0] for i in batches], (-1, 4))  # (n, 4)
-        next_states = np.reshape([self.memory[i][3] for i in batches], (-1, 4))  # (n, 4)
+        states = np.reshape([self.memory[i][0] for i in batches], (-1, 1, 4))  # (n, 1, 4)
+        next_states = np.reshape([self.memory[i][3] for i in batches], (-1, 1, 4))  # (n, 1, 4)
         # Make all predictions before the training, so that all come from the same network. post: in
         # the loop, with self.model.predict, where each fit changed the network for the next one
-        future = np.amax(self.predict(next_states), axis=1)  # (n,)
-        target_f = self.predict(states)  # (n, 2)
+        future = self.predict(next_states)  # (n, 1, 2)
+        target_f = self.predict(states)  # (n, 1, 2)
         for row, i in enumerate(batches):
             # Extract informations from i-th index of the memory
             _, action, reward, _, done = self.memory[i]
@@ -88,11 +87,11 @@ class DQNAgent:
             target = reward
             if not done:
                 # else the discounted future reward is added
-                target = reward + self.gamma * future[row]
+                target = reward + self.gamma * np.amax(future[row][0])
             # The action taken gets the target, and the other one keeps its prediction
-            target_f[row][action] = target
-        # Train the Neural Net in steps of 32 states. post: self.model.fit, in steps of one state
-        self.fit(states.reshape(-1, 32, 4), target_f.reshape(-1, 32, 2))
+            target_f[row][0][action] = target
+        # Train the Neural Net with one state after the other. post: self.model.fit, in the loop
+        self.fit(states, target_f)
         self.weights = self.model.get_weights()  # not in the post: the new ones, for predict
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
@@ -100,7 +99,7 @@ class DQNAgent:
     # Not in the post: the rest of the class (load and save are the author's later ones)
 
     def predict(self, states):
-        """Do as model.predict, but faster: states (n, 4) give values (n, 2).
+        """Do as model.predict, but faster: states (..., 4) give values (..., 2).
 
         It uses self.weights, which replay and load renew (after model.set_weights, do so yourself),
         and knows Dense layers only, with the activations that it names.
@@ -114,8 +113,8 @@ class DQNAgent:
 
     @tf.function(jit_compile=True)
     def fit(self, states, targets):
-        """Do as model.fit, but faster: k steps with states (k, 32, 4) and targets (k, 32, 2)."""
-        # The first call compiles it. Then 64 steps take 14 ms there, and with model.fit 300
+        """Do as model.fit with one state after the other: states (n, 1, 4), targets (n, 1, 2)."""
+        # The first call compiles it. Then 512 states take X ms there, and with model.fit Y
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
 
@@ -165,7 +164,7 @@ def watch(weights, gif):
         score += 1
         if gif:
             image = Image.fromarray(env.render())
-            images.append(image.convert("P", dither=Image.Dither.NONE))  # a third of the memory
+            images.append(image.convert("P", dither=Image.Dither.NONE))  # a third of the bytes
     env.close()
     if gif:
         images[0].save(gif, save_all=True, append_images=images[1:], duration=20, loop=0)
@@ -258,11 +257,12 @@ if __name__ == "__main__":
             solved = won == 100
             if solved:
                 break
-        # train the agent with the experience of the episode, if it or the exam was lost. Eight
-        # times: each replay carries the -100 about one frame further back. post: after each game
+        # train the agent with the experience of the episode, if it was lost, or the exam (else one
+        # that fails only there would never change). post: after each game. Eight times: each replay
+        # carries the -100 about one frame further back
         if terminated or exam_due:
             for _ in range(8):
-                agent.replay(2048)  # 64 steps of 32; post: 32
+                agent.replay(512)  # post: once, 32
         # Not in the post: save the weights, every tenth game (the author's later habit)
         if e % 10 == 9:
             agent.save(unsolved)
