@@ -8,7 +8,6 @@ import argparse
 import copy
 import os
 import sys
-from collections import deque
 
 if __name__ == "__main__":  # not in the post: must be set before the imports below
     os.environ.update(
@@ -34,7 +33,7 @@ class DQNAgent:
     """The agent of "Putting It All Together". A state has the shape (1, 4), n of them (n, 1, 4)."""
     def __init__(self, env):
         self.env = env
-        self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
+        self.memory = []
         self.gamma = 0.99  # decay rate: what a reward counts one frame later; post: 0.9
         self.epsilon = 1  # exploration
         self.epsilon_decay = .995  # in each replay, as in the post, but there are 8 after a loss

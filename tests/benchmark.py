@@ -44,7 +44,7 @@ IN_LOOP = [  # the post's loop in compiled code, as otherwise each frame costs t
      "            target = rewards[i] + tf.cast(gamma[i], tf.float32) * future\n"
      "            target_f = tf.where(taken[i], target, self.model(states[i]))\n"
      "            self.model.train_step((states[i], target_f))")]
-ALL_MEMORY = [("deque(maxlen=2000)", "[]")]
+LAST_2000 = [("self.memory = []", "self.memory = __import__('collections').deque(maxlen=2000)")]
 GAMMA_9 = [("self.gamma = 0.99", "self.gamma = 0.9")]
 CLOCK_IS_LOSS = [
     ("reward = -100 if terminated else", "reward = -100 if terminated or truncated else"),
@@ -75,16 +75,15 @@ ROWS = {  # name: what is changed, and on how many seeds
     "four replays after a loss": (replays(4, decay=".995 ** 2"), 6),
     "`epsilon` falls once a game": (replays(8, decay=".995 ** (1 / 8)"), 6),
     "one replay after a win, too": (replays(8, 1), 6),
+    "one, with a memory of 2,000 frames": (replays(8, 1) + LAST_2000, 6),
     "eight replays after a win, too": (replays(8, 8), 6),
-    "the same, with a memory of 20,000": (
-        replays(8, 8) + [("maxlen=2000", "maxlen=20_000")], 3),
     # the rest
-    "a memory of everything": (ALL_MEMORY, 12),
+    "a memory of the last 2,000 frames": (LAST_2000, 12),
     "`gamma` .9": (GAMMA_9, 6),
     "`replay` draws at most `len(self.memory)`": (AT_MOST_MEMORY, 3),
     "time that is up is a loss": (CLOCK_IS_LOSS, 6),
     "*both of these*": (AT_MOST_MEMORY + CLOCK_IS_LOSS, 3),
-    POST: (replays(1, 1, of=32) + AT_MOST_MEMORY + IN_LOOP + ALL_MEMORY + GAMMA_9 + CLOCK_IS_LOSS
+    POST: (replays(1, 1, of=32) + AT_MOST_MEMORY + IN_LOOP + GAMMA_9 + CLOCK_IS_LOSS
            + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")], 3),
     "*no learning: targets shuffled*": (
         [("self.fit(states", "np.random.shuffle(target_f)\n        self.fit(states")], 3),
