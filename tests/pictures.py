@@ -140,7 +140,8 @@ def learning():
 if __name__ == "__main__":
     text = INTRODUCTION + table(["changed", "reach the bar", "games, median", "more games", "later",
                                  "points lower", "no lost frame"], *experiment())
-    text += SEEDS.format(len(read("seeds")), len(past())) + table(["", "mean", "median", "least", "most"], *seeds())
+    text += SEEDS.format(len(read("seeds")), len(past()))
+    text += table(["", "mean", "median", "least", "most"], *seeds())
     text += ACROBOT + table(["seed", "first 30 games", "last 30"], *(
         [line["seed"], f"{mean(scores_of(line)[:30]):.0f}", f"{mean(scores_of(line)[-30:]):.0f}"]
         for line in read("acrobot")))

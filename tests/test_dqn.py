@@ -402,11 +402,11 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     words = " ".join(text.split())
     for sentence in (
             f"All are solved, after {np.median(games):.0f} games in the median and {max(games)} at",
-            f"In 100 more games {won.count(100)} players win all, and the others at least",
+            f"In 100 new games {won.count(100)} players win all, and the others at least",
             f"and the others at least {min(won)}.",
             f"with its settings scores {score(pictures.POST)} of 200",
             f"with all changes: {score(pictures.OURS)} of 500",
-            f"With its targets shuffled dqn.py scores {score('*no learning: targets shuffled*')}",
+            f"Trained with shuffled targets, dqn.py scores {score('*no learning: targets shuffled*')}",
             f"Unchanged it is {shipped[-1].split(';')[0]}",
             "{:.0f}, {:.0f} and {:.0f} in the last 30".format(
                 *(np.mean(run[-30:]) for run in acrobot))):
