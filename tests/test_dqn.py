@@ -406,7 +406,8 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"and the others at least {min(won)}.",
             f"with its settings scores {score(pictures.POST)} of 200",
             f"with all changes: {score(pictures.OURS)} of 500",
-            f"Trained with shuffled targets, dqn.py scores {score('*no learning: targets shuffled*')}",
+            "Trained with shuffled targets, dqn.py scores "
+            + score('*no learning: targets shuffled*'),
             f"Unchanged it is {shipped[-1].split(';')[0]}",
             "{:.0f}, {:.0f} and {:.0f} in the last 30".format(
                 *(np.mean(run[-30:]) for run in acrobot))):
