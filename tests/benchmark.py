@@ -44,7 +44,8 @@ IN_LOOP = [  # the post's loop in compiled code, as otherwise each frame costs t
      "            target = rewards[i] + tf.cast(gamma[i], tf.float32) * future\n"
      "            target_f = tf.where(taken[i], target, self.model(states[i]))\n"
      "            self.model.train_step((states[i], target_f))")]
-LAST_2000 = [("self.memory = []", "self.memory = __import__('collections').deque(maxlen=2000)")]
+LAST_2000 = [("import copy\n", "import collections\nimport copy\n"),
+             ("self.memory = []", "self.memory = collections.deque(maxlen=2000)")]
 GAMMA_9 = [("self.gamma = 0.99", "self.gamma = 0.9")]
 CLOCK_IS_LOSS = [
     ("reward = -100 if terminated else", "reward = -100 if terminated or truncated else"),

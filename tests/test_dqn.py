@@ -374,8 +374,10 @@ def test_a_curve_that_cannot_be_drawn_costs_the_curve_only(folder, capsys):
 
 
 def test_each_row_of_the_experiment_is_a_change_of_lines_that_are_there():
+    dqn_py = (ROOT / "dqn.py").read_text()
     for patches in ACROBOT, *(GO_ON + patches for patches, _ in ROWS.values()):
         compile(patched(patches), "dqn.py", "exec")
+        assert patches is ACROBOT or all(dqn_py.count(old) == 1 for old, _ in patches)
     with pytest.raises(AssertionError):
         patched([("self.gamma = 0.98", "self.gamma = 0.9")])
 
