@@ -21,7 +21,7 @@ from PIL import Image, ImageSequence
 
 README_ROWS = [  # those of README's table, in its order
     "`replay(32)`", "targets made in the loop", "`gamma` .9", "one replay after a loss",
-    "one replay after a win, too", "`epsilon` falls once a game"]
+    "one replay after a win, too", "a memory of everything", "`epsilon` falls once a game"]
 LINE = re.compile(r"episode: \d+/\d+, score: \d+, mean of last 100: \d+\.\d, epsilon: [01]\.\d\d")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in (
     "DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")} | {"PYTHONUNBUFFERED": "1"}
@@ -100,9 +100,9 @@ def assert_predict_is_model_predict(agent):
 
 def test_the_post_s_names_and_numbers(agent):
     assert (agent.epsilon, agent.epsilon_decay, agent.epsilon_min) == (1, .995, 0.1)
-    first, rest = fill(agent, 1)[0], fill(agent, 2999)
-    assert len(agent.memory) == 3000 and agent.memory[0] is first  # it forgets nothing
-    assert first[0].shape == (1, 4) and agent.memory[-1] is rest[-1]
+    first, rest = fill(agent, 1)[0], fill(agent, 1999)
+    assert agent.memory[0] is first and first[0].shape == (1, 4) and fill(agent, 1)
+    assert len(agent.memory) == 2000 and agent.memory[0] is rest[0]  # it forgets the oldest
     assert [(layer.units, layer.activation.__name__) for layer in agent.model.layers] == [
         (128, "tanh")] * 3 + [(2, "linear")]
     assert agent.model.loss == "mse" and type(agent.model.optimizer) is dqn.RMSprop
