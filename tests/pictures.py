@@ -24,8 +24,8 @@ the post, on CartPole-v0: 195), without an exam. *Later* is the mean score in ga
 and its 95 % interval (paired t, which is approximate for so few and such uneven values). A seed
 that does not reach the bar counts as 601 games. An interval that contains 0 proves nothing, and of
 such intervals one in 20 misses the truth by chance. *No lost frame* is the share of the games after
-which the memory holds no lost frame. *Lost actions* is the mean Q value, at the end, of the actions
-that lost games; -100 would be right.
+which the memory holds no lost frame. *Lost after a win* is the share of the won games, from the
+101st game on, that are followed by a lost one.
 
 """
 SEEDS = """
@@ -82,20 +82,26 @@ def later(row):
     return {seed: mean(scores[400:]) for seed, scores in runs(row).items()}
 
 
+def lost_after_a_win(row):
+    """The share of the won games, from the 101st game on, that are followed by a lost one."""
+    after = [score for scores in runs(row).values()
+             for before, score in zip(scores[100:], scores[101:]) if before == 500]
+    return f"{100 * mean(score < 500 for score in after):.0f} %" if after else ""
+
+
 def experiment():
     our_games, our_score = games_to_bar(OURS), later(OURS)
     for row in filter(runs, ROWS):
         games, score = games_to_bar(row), later(row)
         middle, reach = median(games.values()), sum(n < 601 for n in games.values())
-        lines = [line for line in read("experiment") if line["changed"] == row]
-        no_lost, value = (mean(float(line[name]) for line in lines)
-                          for name in ("no_lost_frame", "lost_actions"))
+        no_lost = mean(int(line["no_lost_frame"]) for line in read("experiment")
+                       if line["changed"] == row)
         compared = ["", ""] if row in (OURS, POST) else [
             interval([games[seed] - our_games[seed] for seed in games]),
             interval([our_score[seed] - score[seed] for seed in score])]
         yield [row, f"{reach} of {len(games)}", f"{middle:.0f}" if middle < 601 else "> 600",
-               compared[0], f"{mean(score.values()):.0f}", compared[1],
-               f"{no_lost / 6:.0f} %", f"{value:.0f}"]
+               compared[0], f"{mean(score.values()):.0f}", compared[1], f"{no_lost / 6:.0f} %",
+               lost_after_a_win(row)]
 
 
 def past():
@@ -129,7 +135,7 @@ def learning():
 
 if __name__ == "__main__":
     text = INTRODUCTION + table(["changed", "reach the bar", "games, median", "more games", "later",
-                                 "points lower", "no lost frame", "lost actions"],
+                                 "points lower", "no lost frame", "lost after a win"],
                                 *experiment())
     text += SEEDS.format(len(past()))
     text += table(["", "mean", "median", "least", "most"], *seeds())
