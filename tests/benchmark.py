@@ -72,7 +72,7 @@ ROWS = {  # name: what is changed, and on how many seeds
     "one of 2,048 after a loss": (replays(1, of=2048, decay=".995 ** 8"), 6),
     "four replays after a loss": (replays(4, decay=".995 ** 2"), 6),
     "`epsilon` falls once a game": (replays(8, decay=".995 ** (1 / 8)"), 6),
-    "one replay after a win, too": (replays(8, 1), 6),
+    "one replay after a win, too": (replays(8, 1), 12),
     "eight replays after a win, too": (replays(8, 8), 6),
     "the same, with a memory of 20,000": (
         replays(8, 8) + [("maxlen=2000", "maxlen=20_000")], 3),

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 # Half of a 95 % interval in standard errors (Student's t), by the number of seeds
-STUDENT = {3: 4.303, 6: 2.571, 20: 2.093}
+STUDENT = {3: 4.303, 6: 2.571, 12: 2.201, 20: 2.093}
 
 INTRODUCTION = """\
 # Results
