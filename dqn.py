@@ -14,7 +14,7 @@ if __name__ == "__main__":  # not in the post: must be set before the imports be
     os.environ.update(
         KERAS_BACKEND="tensorflow",
         CUDA_VISIBLE_DEVICES="-1",  # a network as small as this needs no GPU
-        TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and is fastest in one thread
+        TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and one thread is enough
         TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide the libraries' messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
     if "ipykernel" not in sys.modules:  # a notebook keeps its own
@@ -65,8 +65,9 @@ class DQNAgent:
         if np.random.rand() <= self.epsilon:
             # The agent acts randomly
             return self.env.action_space.sample()  # post: env, the global one
-        # Predict the value of each action: its reward plus the discounted future reward
-        act_values = self.predict(np.reshape(state, [1, 4]))  # (1, 2); post: self.model.predict
+        # Predict the value of each action: its reward plus the discounted future reward. post:
+        # self.model.predict(state)
+        act_values = self.predict(np.reshape(state, [1, 4]))  # (1, 2)
         # Pick the action with the larger value
         return np.argmax(act_values[0])
 
@@ -77,8 +78,8 @@ class DQNAgent:
         batches = np.random.choice(len(self.memory), batch_size)
         states = np.reshape([self.memory[i][0] for i in batches], (-1, 1, 4))  # (n, 1, 4)
         next_states = np.reshape([self.memory[i][3] for i in batches], (-1, 1, 4))  # (n, 1, 4)
-        # Make all predictions before the training, so that all come from the same network. post: in
-        # the loop, with self.model.predict, where each fit changed the network for the next one
+        # Make all predictions before the training, in two calls, from one network. post: in the
+        # loop, with self.model.predict, where each fit changed the network for the next one
         future = self.predict(next_states)  # (n, 1, 2)
         target_f = self.predict(states)  # (n, 1, 2)
         for row, i in enumerate(batches):
@@ -118,7 +119,7 @@ class DQNAgent:
 
         It keeps the model and optimizer of its first call: for others, make a new DQNAgent.
         """
-        # That call compiles it. Then 256 states take 10 ms, and 256 calls of model.fit 25,000
+        # That call compiles it. Then 256 states take 10 ms, and 256 calls of model.fit 25 s
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
 
@@ -213,7 +214,7 @@ if __name__ == "__main__":
     # Not in the post: seeds, so that a training can be repeated
     keras.utils.set_random_seed(args.seed)
     # initialize gym environment and the agent. render_mode="human" shows the games in a window
-    env = gym.make('CartPole-v1', render_mode=None)  # post: v0, and env.render() in the loop
+    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render() in the loop
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
