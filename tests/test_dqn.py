@@ -408,7 +408,7 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     for row, (later, seeds) in zip(README_ROWS, said, strict=True):
         games = pictures.games_to_bar(row).values()
         assert (later, seeds) == (score(row), f"{sum(n < 601 for n in games)}/{len(games)}"), row
-    lines, shipped = pictures.seeds(), pictures.read("shipped")[0]["stdout"].splitlines()
+    lines, shipped = pictures.read("seeds"), pictures.read("shipped")[0]["stdout"].splitlines()
     games, won = ([int(line[name]) for line in lines] for name in ("games", "won"))
     acrobot = [pictures.scores_of(line) for line in pictures.read("acrobot")]
     words = " ".join(text.split())
