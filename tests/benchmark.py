@@ -91,7 +91,9 @@ ACROBOT = [("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "
            ("[1, 4]", "[1, 6]"), ("(-1, 1, 4)", "(-1, 1, 6)"), ("Dense(2,", "Dense(3,"),
            ("            reward = -100 if terminated else reward\n", ""),
            ("if terminated or exam_due:", "if True:"),
-           ("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False")]
+           ("agent.replay(256)", "agent.replay(2048)"),
+           ("self.fit(states, target_f)",
+            "self.fit(states.reshape(-1, 32, 6), target_f.reshape(-1, 32, 3))"), GO_ON[0]]
 
 
 # One run

@@ -138,8 +138,7 @@ if __name__ == "__main__":
     text = INTRODUCTION + table(["changed", "reach the bar", "games, median", "more games", "later",
                                  "points lower", "no lost frame", "lost after a win"],
                                 *experiment())
-    text += SEEDS.format(len(past()))
-    text += table(["", "mean", "median", "least", "most"], *seeds())
+    text += SEEDS.format(len(past())) + table(["", "mean", "median", "least", "most"], *seeds())
     text += ACROBOT + table(["seed", "first 30 games", "last 30"], *(
         [line["seed"], f"{mean(scores_of(line)[:30]):.0f}", f"{mean(scores_of(line)[-30:]):.0f}"]
         for line in read("acrobot")))
