@@ -31,7 +31,7 @@ from keras.optimizers import RMSprop
 
 # Deep-Q learning Agent
 class DQNAgent:
-    """The agent of "Putting It All Together". A state has the shape (1, 4), n of them (n, 1, 4)."""
+    """See "Putting It All Together". A state is a batch of one, (1, 4), and n of them (n, 1, 4)."""
     def __init__(self, env):
         self.env = env
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames

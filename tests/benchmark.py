@@ -29,8 +29,8 @@ SEEDS = range(7000, 7100)  # nothing was chosen on these
 
 # What is changed: pairs of an old text in dqn.py and a new one
 
-GO_ON = [("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False"),
-         (":.2f}\")", ":.2f}, lost frames: {sum(frame[4] for frame in agent.memory)}\")")]
+NO_STOP = ("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False")
+GO_ON = [NO_STOP, (":.2f}\")", ":.2f}, lost frames: {sum(frame[4] for frame in agent.memory)}\")")]
 IN_LOOP = [  # the post's loop in compiled code, as otherwise each frame costs three calls of Keras
     ("self.fit(states, target_f)",
      "_, actions, rewards, _, done = zip(*(self.memory[i] for i in batches))\n"
@@ -93,7 +93,7 @@ ACROBOT = [("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "
            ("if terminated or exam_due:", "if True:"),
            ("agent.replay(256)", "agent.replay(2048)"),
            ("self.fit(states, target_f)",
-            "self.fit(states.reshape(-1, 32, 6), target_f.reshape(-1, 32, 3))"), GO_ON[0]]
+            "self.fit(states.reshape(-1, 32, 6), target_f.reshape(-1, 32, 3))"), NO_STOP]
 
 
 # One run
