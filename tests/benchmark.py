@@ -1,7 +1,7 @@
 """The training runs behind README.md. tests/pictures.py makes its tables and pictures of them.
 
     python tests/benchmark.py               all of them, some hours
-    python tests/benchmark.py experiment    only these: seeds, experiment, shipped or acrobot
+    python tests/benchmark.py experiment    only these: seeds, experiment, retrained, ...
 
 A run is `python dqn.py` with a few lines changed, as you could change them in an editor. Two run at
 a time. Each adds a line to a file in tests/results/; delete a file to have its runs made anew.
@@ -42,6 +42,9 @@ IN_LOOP = [  # the post's loop in compiled code, as otherwise each frame costs t
      "            target = rewards[i] + tf.cast(gamma[i], tf.float32) * future\n"
      "            target_f = tf.where(taken[i], target, self.model(states[i]))\n"
      "            self.model.train_step((states[i], target_f))")]
+RETRAIN = [("            if solved:\n", "            for _ in range(8 * solved):\n"
+            "                agent.replay(256)\n"
+            "                print('retrained:', sit_exam(agent, exam))\n            if solved:\n")]
 ALL_MEMORY = [("deque(maxlen=2000)", "[]")]
 GAMMA_9 = [("self.gamma = 0.99", "self.gamma = 0.9")]
 CLOCK_IS_LOSS = [
@@ -61,23 +64,19 @@ def replays(lost, won=0, of=256, decay=".995"):
 
 OURS, POST = "dqn.py as it is", "*all: the post*"
 ROWS = {  # name: what is changed, and on how many seeds
-    OURS: ([], 20),
-    # the replay
+    OURS: ([], 60),
     "`replay(32)`": (replays(8, of=32), 6),
     "`replay(128)`": (replays(8, of=128), 6),
     "`replay(512)`": (replays(8, of=512), 6),
-    "targets made in the loop": (IN_LOOP, 6),
-    # how often
+    "targets made in the loop": (IN_LOOP, 20),
     "one replay after a loss": (replays(1, decay=".995 ** 8"), 6),
     "one of 2,048 after a loss": (replays(1, of=2048, decay=".995 ** 8"), 6),
     "four replays after a loss": (replays(4, decay=".995 ** 2"), 6),
     "`epsilon` falls once a game": (replays(8, decay=".995 ** (1 / 8)"), 6),
     "one replay after a win, too": (replays(8, 1), 12),
     "eight replays after a win, too": (replays(8, 8), 6),
-    "the same, with a memory of 20,000": (
-        replays(8, 8) + [("maxlen=2000", "maxlen=20_000")], 3),
-    # the rest
-    "a memory of everything": (ALL_MEMORY, 20),
+    "the same, with a memory of 20,000": (replays(8, 8) + [("maxlen=2000", "maxlen=20_000")], 3),
+    "a memory of everything": (ALL_MEMORY, 60),
     "`gamma` .9": (GAMMA_9, 6),
     "`replay` draws at most `len(self.memory)`": (AT_MOST_MEMORY, 3),
     "time that is up is a loss": (CLOCK_IS_LOSS, 6),
@@ -108,22 +107,20 @@ def patched(patches):
 
 
 def numbers_in(stdout, name):
-    """The numbers that follow `name: ` in the lines of the games."""
-    return [int(number) for number in re.findall(rf"{name}: (\d+)", stdout)]
+    """The numbers that follow `name: ` in what a run prints, with blanks between them."""
+    return " ".join(re.findall(rf"{name}: (\d+)", stdout))
 
 
 def train(patches, seed, episodes=1000):
-    """Run the patched script: what it prints, its seconds, whether it is solved, and the agent."""
+    """Run the patched script: what it prints, its seconds, and the games won by its player."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "dqn.py").write_text(patched(patches))
         command, began = [sys.executable, "dqn.py", "--weights", "x"], time.time()
         run = subprocess.run([*command, "--seed", str(seed), "--episodes", str(episodes)],
                              cwd=folder, capture_output=True, text=True)
-        seconds, solved = time.time() - began, Path(folder, "x.weights.h5").exists()
+        seconds, player = time.time() - began, Path(folder, "x.weights.h5")
         assert numbers_in(run.stdout, "score"), run.stderr
-        file = Path(folder, "x.weights.h5" if solved else "x.unsolved.weights.h5")
-        agent = None if patches else agent_with(file)
-        return run.stdout, seconds, solved, agent
+        return run.stdout, seconds, won_of(agent_with(player), 100) if player.exists() else 0
 
 
 def agent_with(weights):
@@ -144,22 +141,27 @@ def won_of(agent, games):
 
 def seeds(seed):
     """dqn.py as it is; its exams, and how many of 100 new games its player wins."""
-    stdout, seconds, solved, agent = train([], seed)
-    return dict(solved=solved, games=len(numbers_in(stdout, "score")), exams=stdout.count("exam:"),
-                seconds=round(seconds, 1), won=won_of(agent, 100))
+    stdout, seconds, won = train([], seed)
+    return dict(solved="\nsolved after" in stdout, games=stdout.count("episode:"),
+                exams=stdout.count("exam:"), seconds=round(seconds, 1), won=won)
 
 
 def experiment(changed, seed):
     """A row of ROWS, without a stop; after how many games the memory holds no lost frame."""
     stdout, *_ = train(GO_ON + ROWS[changed][0], seed, 600)
-    return dict(no_lost_frame=numbers_in(stdout, "lost frames").count(0),
-                scores=" ".join(map(str, numbers_in(stdout, "score"))))
+    return dict(no_lost_frame=stdout.count("lost frames: 0\n"), scores=numbers_in(stdout, "score"))
+
+
+def retrained(seed):
+    """The games won of 100, after each of eight replays that a player gets when it is solved."""
+    stdout, *_ = train(RETRAIN, seed)
+    return dict(won=numbers_in(stdout, "retrained"))
 
 
 def acrobot(seed):
     """Another environment, with a few edits, for 150 games."""
     stdout, *_ = train(ACROBOT, seed, 150)
-    return dict(scores=" ".join(map(str, numbers_in(stdout, "score"))))
+    return dict(scores=numbers_in(stdout, "score"))
 
 
 def shipped():
@@ -168,12 +170,13 @@ def shipped():
     return dict(won=won_of(agent_with(PLAYER), 1000), stdout=run.stdout)
 
 
-PARTS = {  # part: its arguments' names, and its runs
-    seeds: (["seed"], [(seed,) for seed in SEEDS]),
-    experiment: (["changed", "seed"], [
-        (row, 6000 + n) for row, (_, count) in ROWS.items() for n in range(count)]),
-    shipped: ([], [()]),
-    acrobot: (["seed"], [(6000,), (6001,), (6002,)]),
+PARTS = {  # part: the arguments of its runs
+    seeds: [dict(seed=seed) for seed in SEEDS],
+    experiment: [dict(changed=row, seed=6000 + n)
+                 for row, (_, count) in ROWS.items() for n in range(count)],
+    retrained: [dict(seed=6000 + n) for n in range(20)],
+    shipped: [{}],
+    acrobot: [dict(seed=6000 + n) for n in range(3)],
 }
 
 
@@ -185,23 +188,22 @@ def read(part):
 
 def complete(part):
     """Make the runs that are missing in the part's file, each in a new process, two at a time."""
-    names, jobs = PARTS[part]
-    done = [tuple(line[name] for name in names) for line in read(part.__name__)]
+    done = read(part.__name__)
+    jobs = [job for job in PARTS[part] if not any(
+        all(line[name] == str(job[name]) for name in job) for line in done)]
     with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        runs = {pool.submit(part, *job): job for job in jobs if tuple(map(str, job)) not in done}
+        runs = {pool.submit(part, **job): job for job in jobs}
         for run in concurrent.futures.as_completed(runs):
-            line = dict(zip(names, runs[run]), **run.result())
+            line = {**runs[run], **run.result()}
             with (ROOT / f"tests/results/{part.__name__}.csv").open("a", newline="") as file:
                 table = csv.DictWriter(file, line, lineterminator="\n")
                 if file.tell() == 0:
                     table.writeheader()
                 table.writerow(line)
-            print(part.__name__, *runs[run], file=sys.stderr, flush=True)
+            print(part.__name__, *runs[run].values(), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    for patches in GO_ON, ACROBOT, *(patches for patches, _ in ROWS.values()):
-        patched(patches)  # an error, before anything is run, where an old text is not found
     for part in PARTS:
         if part.__name__ in (sys.argv[1:] or [part.__name__]):
             complete(part)

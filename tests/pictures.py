@@ -1,7 +1,4 @@
-"""tests/RESULTS.md and save/learning.png, made from the runs in tests/results/.
-
-    python tests/pictures.py
-"""
+"""`python tests/pictures.py` makes tests/RESULTS.md and save/learning.png of the runs."""
 from statistics import mean, median, stdev
 
 from benchmark import OURS, POST, ROOT, ROWS, read
@@ -9,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 # Half of a 95 % interval in standard errors (Student's t), by the number of seeds
-STUDENT = {3: 4.303, 6: 2.571, 12: 2.201, 20: 2.093}
+STUDENT = {3: 4.303, 6: 2.571, 12: 2.201, 20: 2.093, 60: 2.001}
 
-INTRODUCTION = """\
+TEXT = """\
 # Results
 
 Made by tests/pictures.py from the runs in tests/results/, which tests/benchmark.py made.
@@ -25,29 +22,23 @@ and its 95 % interval (paired t, which is approximate for so few and such uneven
 that does not reach the bar counts as 601 games. An interval that contains 0 proves nothing, and of
 such intervals one in 20 misses the truth by chance. *No lost frame* is the share of the games after
 which the memory holds no lost frame. *Lost after a win* is the share of the won games, from the
-101st game on, that are followed by a lost one. A memory of everything was also tried on 100 seeds,
-with `replay(512)` (seeds.csv of the commits 5aeb4f1 and d02ddf3): 19 games more (7 to 30).
+101st game on, that are followed by a lost one.
 
-"""
-SEEDS = """
+{experiment}
 ## seeds
 
 dqn.py as it is, on 100 seeds from 7000 on, once. *seconds*: the whole run, two at a time. *won*:
 how many of 100 new games the player wins. *past*: the mean score of the 200 games after the bar, if
-the training goes on: the {} runs of *experiment*.
+the training goes on: the {past} runs of *experiment*. *one more*, *eight more*: the games won after
+so many more replays: *retrained*, {retrained} seeds from 6000 on. The player in save/ (*shipped*)
+wins {shipped} of 1,000 new games.
 
-"""
-ACROBOT = """
+{seeds}
 ## acrobot
 
 Another environment, Acrobot-v1, with the edits in tests/benchmark.py. Fewer frames are better.
 
-"""
-SHIPPED = """
-## shipped
-
-The player in save/ wins {} of 1,000 new games.
-"""
+{acrobot}"""
 
 
 def table(*rows):
@@ -91,6 +82,8 @@ def lost_after_a_win(row):
 
 
 def experiment():
+    yield ["changed", "reach the bar", "games, median", "more games", "later", "points lower",
+           "no lost frame", "lost after a win"]
     our_games, our_score = games_to_bar(OURS), later(OURS)
     for row in filter(runs, ROWS):
         games, score = games_to_bar(row), later(row)
@@ -105,17 +98,22 @@ def experiment():
                lost_after_a_win(row)]
 
 
-def past():
-    """The mean scores of the 200 games after the bar, without a stop."""
-    games = games_to_bar(OURS)
-    return [mean(scores[games[seed]:][:200]) for seed, scores in runs(OURS).items()]
-
-
 def seeds():
-    columns = {name: [float(line[name]) for line in read("seeds")]
-               for name in ("games", "exams", "seconds", "won")} | {"past": past()}
+    yield ["", "mean", "median", "least", "most"]
+    bar, won = games_to_bar(OURS), [line["won"].split() for line in read("retrained")]
+    columns = {name: [line[name] for line in read("seeds")]
+               for name in ("games", "exams", "seconds", "won")}
+    columns["past"] = [mean(scores[bar[seed]:][:200]) for seed, scores in runs(OURS).items()]
+    columns |= {"one more": [games[0] for games in won], "eight more": [games[7] for games in won]}
     for name, values in columns.items():
-        yield [name, *(f"{figure(values):.0f}" for figure in (mean, median, min, max))]
+        yield [name, *(f"{figure(map(float, values)):.0f}" for figure in (mean, median, min, max))]
+
+
+def acrobot():
+    yield ["seed", "first 30 games", "last 30"]
+    for line in read("acrobot"):
+        yield [line["seed"], *(f"{mean(part):.0f}" for part in (
+            scores_of(line)[:30], scores_of(line)[-30:]))]
 
 
 def learning():
@@ -135,13 +133,7 @@ def learning():
 
 
 if __name__ == "__main__":
-    text = INTRODUCTION + table(["changed", "reach the bar", "games, median", "more games", "later",
-                                 "points lower", "no lost frame", "lost after a win"],
-                                *experiment())
-    text += SEEDS.format(len(past())) + table(["", "mean", "median", "least", "most"], *seeds())
-    text += ACROBOT + table(["seed", "first 30 games", "last 30"], *(
-        [line["seed"], f"{mean(scores_of(line)[:30]):.0f}", f"{mean(scores_of(line)[-30:]):.0f}"]
-        for line in read("acrobot")))
-    text += SHIPPED.format(read("shipped")[0]["won"])
-    (ROOT / "tests/RESULTS.md").write_text(text)
+    (ROOT / "tests/RESULTS.md").write_text(TEXT.format(
+        experiment=table(*experiment()), seeds=table(*seeds()), acrobot=table(*acrobot()),
+        past=len(runs(OURS)), retrained=len(read("retrained")), shipped=read("shipped")[0]["won"]))
     learning()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import (  # before NumPy: it sets the number of threads
-    ACROBOT, GO_ON, PLAYER, ROOT, ROWS, agent_with, dqn, numbers_in, patched, won_of)
+    ACROBOT, GO_ON, PLAYER, RETRAIN, ROOT, ROWS, agent_with, dqn, numbers_in, patched, won_of)
 
 import numpy as np
 import pictures
@@ -207,7 +207,7 @@ def test_training_ends_with_a_player_and_prints_nothing_but_its_own_lines(folder
     code, (first, *out, last), err = end(start(
         "dqn.py", KERAS_BACKEND="jax", MPLBACKEND="module://matplotlib_inline.backend_inline"))
     games = [line for line in out if not line.startswith("exam: ")]
-    scores = numbers_in("\n".join(games), "score")
+    scores = [int(score) for score in numbers_in("\n".join(games), "score").split()]
     assert (code, err) == (0, []) and all(map(LINE.fullmatch, games))
     assert "save/cartpole-dqn.unsolved.weights.h5" in first
     assert last == (
@@ -385,7 +385,7 @@ def test_a_curve_that_cannot_be_drawn_costs_the_curve_only(folder, capsys):
 
 def test_each_row_of_the_experiment_is_a_change_of_lines_that_are_there():
     dqn_py = (ROOT / "dqn.py").read_text()
-    for patches in ACROBOT, *(GO_ON + patches for patches, _ in ROWS.values()):
+    for patches in ACROBOT, RETRAIN, *(GO_ON + patches for patches, _ in ROWS.values()):
         compile(patched(patches), "dqn.py", "exec")
         assert patches is ACROBOT or all(dqn_py.count(old) == 1 for old, _ in patches)
     with pytest.raises(AssertionError):
