@@ -61,7 +61,7 @@ class DQNAgent:
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
-        """Return an action for one state, 0 or 1 ("How The Agent Decides to Act")."""
+        """Return an action, 0 or 1, for one state, also (4,) ("How The Agent Decides to Act")."""
         if np.random.rand() <= self.epsilon:
             # The agent acts randomly
             return self.env.action_space.sample()  # post: env, the global one
@@ -119,7 +119,7 @@ class DQNAgent:
 
         It keeps the model and optimizer of its first call: for others, make a new DQNAgent.
         """
-        # That call compiles it. Then 256 states take 10 ms, and 256 calls of model.fit 25 s
+        # The first call compiles it. Then 256 states take 10 ms, and 256 calls of model.fit 25 s
         for i in tf.range(len(states)):
             self.model.train_step((states[i], targets[i]))
 

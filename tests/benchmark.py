@@ -68,7 +68,7 @@ ROWS = {  # name: what is changed, and on how many seeds
     "`replay(32)`": (replays(8, of=32), 6),
     "`replay(128)`": (replays(8, of=128), 6),
     "`replay(512)`": (replays(8, of=512), 6),
-    "targets made in the loop": (IN_LOOP, 20),
+    "targets made in the loop": (IN_LOOP, 60),
     "one replay after a loss": (replays(1, decay=".995 ** 8"), 6),
     "one of 2,048 after a loss": (replays(1, of=2048, decay=".995 ** 8"), 6),
     "four replays after a loss": (replays(4, decay=".995 ** 2"), 6),

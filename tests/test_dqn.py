@@ -417,9 +417,9 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"All are solved, after {np.median(games):.0f} games in the median and {max(games)} at",
             f"In 100 new games {won.count(100)} players win all, and the others at least",
             f"and the others at least {min(won)}.",
-            f"with its settings scores {score(pictures.POST)} of 200",
+            f"with its settings keeps the pole up for {score(pictures.POST)} of 200",
             f"(all changes: {score(pictures.OURS)} of 500",
-            f"Eight more ruined {sum(n < 50 for n in retrained)} of {len(retrained)} solved players",
+            f"eight ruined {sum(n < 50 for n in retrained)} of {len(retrained)} solved players",
             "Trained with shuffled targets, dqn.py scores "
             + score('*no learning: targets shuffled*'),
             f"Unchanged it is {shipped[-1].split(';')[0]}",
