@@ -98,7 +98,8 @@ class DQNAgent:
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
 
-    # Not in the post: the rest of the class (load and save are the author's later ones)
+    # Not in the post: the rest of the class (load and save are the author's later ones), and the
+    # functions below it. On a first reading, go on to "initialize gym", near the end
 
     def predict(self, states):
         """Do as model.predict, but faster: states (..., 4) give values (..., 2).
@@ -137,8 +138,6 @@ class DQNAgent:
         """Write the weights to a file, NAME.weights.h5."""
         self.model.save_weights(name)
 
-
-# Not in the post: three functions. On a first reading, go on to "initialize gym"
 
 def sit_exam(agent, games):
     """Play new games, all at once and without exploring; return how many last all 500 frames."""
