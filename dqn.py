@@ -262,8 +262,8 @@ if __name__ == "__main__":
             if solved:
                 break
         # train the agent with the experience of the episode, if it was lost, or the exam (an agent
-        # that only loses exams must change, too). post: after each game. Eight times: as the
-        # targets are made first, each replay carries the -100 about one frame further back
+        # that only loses exams must change, too). post: after each game. Eight times: each replay
+        # makes its targets with the network that the one before it has trained
         if terminated or exam_due:
             for _ in range(8):
                 agent.replay(256)  # post: once, 32

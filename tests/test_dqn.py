@@ -421,15 +421,18 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"All are solved, after {np.median(games):.0f} games in the median and {max(games)} at",
             f"In 100 new games {won.count(100)} players win all, and the others at least",
             f"and the others at least {min(won)}.",
-            f"with its settings keeps the pole up for {score(pictures.POST)} of 200",
+            f"with its settings, after 400 games, keeps the pole up {score(pictures.POST)}",
             f"(all changes: {score(pictures.OURS)} of 500",
-            f"another network's: {more('targets made in the loop')}",
+            f"moves the next target: {more('targets made in the loop')}",
             f"ever more rarely: {more('a memory of everything')}",
-            f"eight ruined {sum(n < 50 for n in retrained)} of {len(retrained)} solved players",
+            f"one of 2,048 frames: {more('one of 2,048 after a loss')}",
+            f"eight replays ruined {sum(n < 50 for n in retrained)} of {len(retrained)}.",
             "Trained with shuffled targets, dqn.py scores "
             + score('*no learning: targets shuffled*'),
             f"Unchanged it is {shipped[-1].split(';')[0]}",
-            "{:.0f}, {:.0f} and {:.0f} in the last 30".format(
+            "from {:.0f}, {:.0f} and {:.0f} frames (the first 30)".format(
+                *(np.mean(run[:30]) for run in acrobot)),
+            "to {:.0f}, {:.0f} and {:.0f} (the last 30".format(
                 *(np.mean(run[-30:]) for run in acrobot))):
         assert sentence in words, sentence
     assert {line["solved"] for line in lines} == {"True"} and len(lines) == 100
