@@ -425,8 +425,8 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"(all changes: {score(pictures.OURS)} of 500",
             f"moves the next target: {more('targets made in the loop')}",
             f"ever more rarely: {more('a memory of everything')}",
-            f"one of 2,048 frames: {more('one of 2,048 after a loss')}",
-            f"eight replays ruined {sum(n < 50 for n in retrained)} of {len(retrained)}.",
+            f"one `replay(2048)`: {more('one of 2,048 after a loss')}",
+            f"eight replays ruined {sum(n < 50 for n in retrained)} of {len(retrained)} solved",
             "Trained with shuffled targets, dqn.py scores "
             + score('*no learning: targets shuffled*'),
             f"Unchanged it is {shipped[-1].split(';')[0]}",
