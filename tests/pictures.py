@@ -23,17 +23,16 @@ that does not reach the bar counts as 601 games. An interval that contains 0 pro
 such intervals one in 20 misses the truth by chance. *No lost frame* is the share of the games after
 which the memory holds no lost frame. *Lost after a win* is the share of the won games, from the
 101st game on, that are followed by a lost one. Rows of 60 seeds had 20 first: undecided.
-A memory of everything with `replay(512)` was tried on 100 seeds (seeds.csv of the commits 5aeb4f1
-and d02ddf3): 19 games more (7 to 30).
 
 {experiment}
 ## seeds
 
 dqn.py as it is, on 100 seeds from 7000 on, once. *seconds*: the whole run, two at a time. *won*:
 how many of 100 new games the player wins. *past*: the mean score of the 200 games after the bar, if
-the training goes on: the {past} runs of *experiment*. *one more*, *eight more*: the games won after
-so many more replays: *retrained*, {retrained} seeds from 6000 on. The player in save/ (*shipped*)
-wins {shipped} of 1,000 new games.
+the training goes on: the {past} runs of *experiment*. *1 more*, *8 more*: the games won after so
+many more replays, and *flipped*: in how many of the 2,000 states in its memory the player then
+chooses the other action (*retrained*, {retrained} seeds from 6000 on). The player in save/
+(*shipped*) wins {shipped} of 1,000 new games.
 
 {seeds}
 ## acrobot
@@ -43,8 +42,7 @@ Another environment, Acrobot-v1, with the edits in tests/benchmark.py. Fewer fra
 {acrobot}"""
 
 
-def table(*rows):
-    head, *rest = rows
+def table(head, *rest):
     lines = [head, ["---"] * len(head), *rest]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
 
@@ -102,11 +100,11 @@ def experiment():
 
 def seeds():
     yield ["", "mean", "median", "least", "most"]
-    bar, won = games_to_bar(OURS), [line["won"].split() for line in read("retrained")]
-    columns = {name: [line[name] for line in read("seeds")]
-               for name in ("games", "exams", "seconds", "won")}
+    bar = games_to_bar(OURS)
+    columns = {n: [line[n] for line in read("seeds")] for n in ("games", "exams", "seconds", "won")}
     columns["past"] = [mean(scores[bar[seed]:][:200]) for seed, scores in runs(OURS).items()]
-    columns |= {"one more": [games[0] for games in won], "eight more": [games[7] for games in won]}
+    for name, column, n in ("1 more", "won", 0), ("8 more", "won", 7), ("flipped", "flipped", 7):
+        columns[name] = [line[column].split()[n] for line in read("retrained")]
     for name, values in columns.items():
         yield [name, *(f"{figure(map(float, values)):.0f}" for figure in (mean, median, min, max))]
 

@@ -414,7 +414,8 @@ def test_the_readme_s_figures_are_those_of_the_runs():
         assert (later, seeds) == (score(row), f"{sum(n < 601 for n in games)}/{len(games)}"), row
     lines, shipped = pictures.read("seeds"), pictures.read("shipped")[0]["stdout"].splitlines()
     games, won = ([int(line[name]) for line in lines] for name in ("games", "won"))
-    retrained = [int(line["won"].split()[7]) for line in pictures.read("retrained")]
+    flipped, retrained = ([int(line[name].split()[7]) for line in pictures.read("retrained")]
+                          for name in ("flipped", "won"))
     acrobot = [pictures.scores_of(line) for line in pictures.read("acrobot")]
     words = " ".join(text.split())
     for sentence in (
@@ -426,7 +427,8 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"moves the next target: {more('targets made in the loop')}",
             f"ever more rarely: {more('a memory of everything')}",
             f"one `replay(2048)`: {more('one of 2,048 after a loss')}",
-            f"eight replays ruined {sum(n < 50 for n in retrained)} of {len(retrained)} solved",
+            f"Eight replays flipped {np.median(flipped) / 20:.0f} % of choices and ruined "
+            f"{sum(n < 50 for n in retrained)} of {len(retrained)} solved players.",
             "Trained with shuffled targets, dqn.py scores "
             + score('*no learning: targets shuffled*'),
             f"Unchanged it is {shipped[-1].split(';')[0]}",
