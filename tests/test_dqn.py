@@ -427,8 +427,8 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"moves the next target: {more('targets made in the loop')}",
             f"ever more rarely: {more('a memory of everything')}",
             f"one `replay(2048)`: {more('one of 2,048 after a loss')}",
-            f"Eight replays flipped {np.median(flipped) / 20:.0f} % of choices and ruined "
-            f"{sum(n < 50 for n in retrained)} of {len(retrained)} solved players.",
+            f"eight flipped {np.median(flipped) / 20:.0f} % of choices, and ruined "
+            f"{sum(n < 50 for n in retrained)} of {len(retrained)} players.",
             "Trained with shuffled targets, dqn.py scores "
             + score('*no learning: targets shuffled*'),
             f"Unchanged it is {shipped[-1].split(';')[0]}",
