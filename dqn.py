@@ -44,7 +44,7 @@ class DQNAgent:
 
     def _build_model(self):
         # A state's four numbers go in, the values of the two actions come out. With other layers
-        # than a chain of Dense, change predict, too
+        # than a chain of Dense, let predict return self.model.predict_on_batch(states)
         model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))

@@ -35,6 +35,9 @@ AFTER_WINS = [("if terminated or exam_due:", "if True:")]
 CLOCK_IS_LOSS = [
     ("reward = -100 if terminated else", "reward = -100 if terminated or truncated else"),
     ("reward, next_state, terminated)", "reward, next_state, terminated or truncated)")]
+EACH_ALONE = [("        self.model.train_on_batch(states, target_f)\n",
+               "        for row in range(len(states)):\n"
+               "            self.model.train_on_batch(states[row:row + 1], target_f[row:row + 1])\n")]
 STEP_FOR_EACH = [(  # as in the post, where each step also moves the targets of the rest
     "        self.model.train_on_batch(states, target_f)\n"
     "        self.weights = self.model.get_weights()  # not in the post\n",
@@ -62,7 +65,7 @@ def decay(value):
     return [("self.epsilon_decay = .998", f"self.epsilon_decay = {value}")]
 
 
-OURS, POST, SHUFFLED = "dqn.py as it is", "all of these: the post", "targets shuffled"
+OURS, POST = "dqn.py as it is", "all of these: the post"
 ROWS = {  # name: what is changed, and on how many seeds
     OURS: ([], 20),
     "one replay after a loss, `epsilon` as fast": (ONE_REPLAY + decay(".998 ** 64"), 20),
@@ -74,14 +77,14 @@ ROWS = {  # name: what is changed, and on how many seeds
            + CLOCK_IS_LOSS + STEP_FOR_EACH
            + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")], 10),
     "`epsilon_decay` .995": (decay(".995"), 20),
-    "`range(8)`": ([("range(64)", "range(8)")], 20),
+    "8 replays after a loss, `epsilon` as fast": (
+        [("range(64)", "range(8)")] + decay(".998 ** 8"), 20),
     "`relu`": ([("'tanh'))", "'relu'))")], 20),
     "time that is up is a loss": (CLOCK_IS_LOSS, 20),
     "a target network": (TARGET_NETWORK, 10),
     "Double DQN": (DOUBLE, 10),
     "`epsilon` falls once a game": (decay(".995 ** (1 / 64)"), 10),
-    SHUFFLED: ([("        self.model.train_on", "        np.random.shuffle(target_f)\n"
-                 "        self.model.train_on")], 5),
+    "a step for each frame, `learning_rate` .0001": (EACH_ALONE + POST_RATE, 3),
 }
 ACROBOT = NO_STOP + AFTER_WINS + [
     ("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "shape=(6,)"),
