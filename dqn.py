@@ -16,7 +16,7 @@ if __name__ == "__main__":
     os.environ.update(
         CUDA_VISIBLE_DEVICES="-1",  # a network as small as this needs no GPU
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and one thread is enough
-        TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide the libraries' messages
+        TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide most messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
     if "ipykernel" not in sys.modules:  # a notebook keeps its own, for its pictures; handed on to
         os.environ["MPLBACKEND"] = "agg"  # another program, that could stop the import of Keras
@@ -44,7 +44,7 @@ class DQNAgent:
 
     def _build_model(self):
         # A state's four numbers go in, the values of the two actions come out. With other layers
-        # than a chain of Dense, let predict return self.model.predict_on_batch(states)
+        # than Dense, or without bias, let predict return self.model.predict_on_batch(states)
         model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
@@ -104,7 +104,7 @@ class DQNAgent:
     def predict(self, states):
         """Do as model.predict, but faster: states (n, 4) give values (n, 2).
 
-        It knows a chain of Dense layers only, with the activations that it names.
+        It knows Dense layers only, with a bias and with the activations that it names.
         """
         # act calls it in each frame: .02 ms a state. model.predict_on_batch takes .4 ms, and
         # model.predict 75
@@ -194,17 +194,20 @@ if __name__ == "__main__":
                         help="the player's file is NAME.weights.h5")
     args = parser.parse_args()
     name = args.weights.removesuffix(".weights.h5")
+    if args.gif is not None and not args.gif.endswith(".gif"):
+        parser.error("--gif needs a name that ends in .gif")
     if args.watch or args.gif:
         try:
             watch(f"{name}.weights.h5", args.gif)
         except (OSError, RuntimeError, ValueError) as error:  # no file, no screen, another network
             sys.exit(f"dqn.py: cannot show {name}.weights.h5: {error}".splitlines()[0])
         sys.exit()
-    # Not in the post: float32, as a user's keras.json may say float16, where learning ends in NaN;
-    # and seeds, so that a training can be repeated
+    # Not in the post: float32, as a user's keras.json may say float16, which can end in NaN; and
+    # seeds, so that a training can be repeated
     keras.config.set_floatx("float32")
     keras.utils.set_random_seed(args.seed)
-    # Make the game, and the agent for it. render_mode="human" shows all games in a window
+    # Make the game (for another one see README.md, first), and the agent for it.
+    # render_mode="human" shows all games in a window
     env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render() in the loop
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)

@@ -12,6 +12,7 @@ from benchmark import (  # before NumPy: it sets the number of threads
     ACROBOT, NO_STOP, PLAYER, ROOT, ROWS, agent_with, dqn, numbers_in, patched, won_of)
 
 import numpy as np
+import pictures
 import pytest
 from gymnasium.utils import seeding
 from keras import Input, Sequential, layers
@@ -363,7 +364,8 @@ def test_watch_without_a_screen_ends_with_one_line(play_script, monkeypatch, dri
     assert "--gif FILE" in code if driver == "offscreen" else "x11" in code
 
 
-@pytest.mark.parametrize("args", ["--episodes x", "--seed x", "--fast", "--gif"])
+@pytest.mark.parametrize("args", [
+    "--episodes x", "--seed x", "--fast", "--gif", "--gif save/cartpole-dqn.weights.h5"])
 def test_a_wrong_command_ends_with_exit_code_2(play_script, capsys, args):
     code, _ = play_script(*args.split())
     assert code == 2 and args.split()[0] in capsys.readouterr().err.splitlines()[-1]
@@ -403,3 +405,23 @@ def test_the_readme_s_snippet_plays_a_game_that_is_won(monkeypatch, capsys):
     snippet, = re.findall("```python\n(import.*?)```", Path("README.md").read_text(), re.DOTALL)
     exec(snippet, {})
     assert capsys.readouterr().out == "score: 500\n"
+
+
+def test_the_readme_s_figures_are_those_of_the_runs():
+    def bar(row):
+        games = pictures.games_to_bar(row).values()
+        return f"{sum(n < 401 for n in games)} of {len(games)}"
+
+    def late(row):
+        return f"{np.mean(list(pictures.later(row).values())):.0f}"
+
+    lines, past = pictures.read("seeds"), list(pictures.past().values())
+    games, won = ([int(line[name]) for line in lines] for name in ("games", "won"))
+    shipped = pictures.read("shipped")[0]["stdout"].splitlines()
+    text = (ROOT / "README.md").read_text()
+    words = " ".join(text.split())
+    for sentence in SENTENCES:
+        assert sentence in words, sentence
+    assert {line["solved"] for line in lines} == {"True"} and len(lines) == 100
+    sample, = (block for block in text.split("```\n") if "episode: 0/" in block)
+    assert set(sample.splitlines()) - {"..."} <= set(shipped)
