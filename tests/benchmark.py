@@ -70,21 +70,21 @@ ROWS = {  # name: what is changed, and on how many seeds
     OURS: ([], 20),
     "one replay after a loss, `epsilon` as fast": (ONE_REPLAY + decay(".998 ** 64"), 20),
     "`learning_rate` .0001": (POST_RATE, 10),
-    "`gamma` .9": (GAMMA_9, 10),
+    "`gamma` .9": (GAMMA_9, 20),
     "replays after won games, too": (AFTER_WINS, 10),
     "a memory of everything": (ALL_MEMORY, 20),
+    "`epsilon_decay` .995": (decay(".995"), 10),
+    "`epsilon` falls once a game": (decay(".995 ** (1 / 64)"), 5),
+    "time that is up is a loss": (CLOCK_IS_LOSS, 10),
     POST: (ONE_REPLAY + decay(".995") + POST_RATE + GAMMA_9 + ALL_MEMORY + AFTER_WINS
            + CLOCK_IS_LOSS + STEP_FOR_EACH
            + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")], 10),
-    "`epsilon_decay` .995": (decay(".995"), 10),
     "8 replays after a loss, `epsilon` as fast": (
         [("range(64)", "range(8)")] + decay(".998 ** 8"), 10),
     "`relu`": ([("'tanh'))", "'relu'))")], 10),
-    "time that is up is a loss": (CLOCK_IS_LOSS, 10),
     "a target network": (TARGET_NETWORK, 10),
-    "Double DQN": (DOUBLE, 10),
-    "`epsilon` falls once a game": (decay(".995 ** (1 / 64)"), 10),
     "a step for each frame, `learning_rate` .0001": (EACH_ALONE + POST_RATE, 2),
+    "Double DQN": (DOUBLE, 10),
 }
 ACROBOT = NO_STOP + AFTER_WINS + [
     ("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "shape=(6,)"),

@@ -6,7 +6,7 @@ from benchmark import OURS, POST, ROOT, ROWS, read
 from matplotlib.figure import Figure
 
 # Half of a 95 % interval in standard errors (Student's t), by the number of seeds
-STUDENT = {2: 12.706, 10: 2.262, 20: 2.093}
+STUDENT = {2: 12.706, 5: 2.776, 10: 2.262, 20: 2.093}
 
 TEXT = """\
 # Results
