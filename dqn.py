@@ -18,8 +18,9 @@ if __name__ == "__main__":
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and one thread is enough
         TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide most messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
-    if "ipykernel" not in sys.modules:  # a notebook keeps its own, for its pictures; handed on to
-        os.environ["MPLBACKEND"] = "agg"  # another program, that could stop the import of Keras
+    # A script that a notebook starts inherits its MPLBACKEND, which can stop the import of Keras
+    if "ipykernel" not in sys.modules:  # the notebook itself keeps it, for its pictures
+        os.environ["MPLBACKEND"] = "agg"
 
 import gymnasium as gym
 import keras
@@ -31,7 +32,7 @@ from keras.optimizers import RMSprop
 
 # Deep-Q learning Agent
 class DQNAgent:
-    """The class of "Putting It All Together". A state is an array (1, 4): a batch of one."""
+    """The class of "Putting It All Together", for a game `env`. A state is an array (1, 4)."""
     def __init__(self, env):
         self.env = env
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
@@ -39,12 +40,12 @@ class DQNAgent:
         self.epsilon = 1  # exploration: the share of random actions
         self.epsilon_decay = .998  # in each replay, and a lost game brings 64; post: .995
         self.epsilon_min = 0.1
-        self.learning_rate = 0.001  # post: 0.0001
+        self.learning_rate = 0.001  # the size of a step; post: 0.0001
         self._build_model()
 
     def _build_model(self):
-        # A state's four numbers go in, the values of the two actions come out. With other layers
-        # than Dense, or without bias, let predict return self.model.predict_on_batch(states)
+        # A state's four numbers go in, the values of the two actions come out. (For layers that
+        # are not Dense, predict, below, has a remedy)
         model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
@@ -53,8 +54,8 @@ class DQNAgent:
         model.add(Dense(2, activation='linear'))
         model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
         self.model = model
-        # Not in the post: a copy of the weights, for predict. After model.set_weights or
-        # model.load_weights, or with another model in this one's place, repeat this line
+        # Not in the post: a copy of the weights, for predict. Repeat this line if you change them
+        # (set_weights, load_weights), or put another model in place
         self.weights = self.model.get_weights()
 
     def remember(self, state, action, reward, next_state, done):
@@ -78,8 +79,8 @@ class DQNAgent:
         batches = np.random.choice(len(self.memory), batches)
         states = np.vstack([self.memory[i][0] for i in batches])  # (n, 4)
         next_states = np.vstack([self.memory[i][3] for i in batches])  # (n, 4)
-        # Ask the network for all values at once. (A "target network" of later papers is an older
-        # copy, which is asked for future instead.) post: in the loop, where each fit has changed it
+        # Ask the network for all values at once. (Later papers ask an older copy for future: a
+        # "target network".) post: row by row, each after the fit of the last
         future = self.predict(next_states)  # (n, 2)
         target_f = self.predict(states)  # (n, 2)
         for row, i in enumerate(batches):
@@ -87,7 +88,7 @@ class DQNAgent:
             # After a loss nothing follows: the target is the reward, -100
             target = reward
             if not done:
-                # Otherwise add the best that can follow, which counts gamma times
+                # Otherwise add gamma times the value of the better action that can follow
                 target = reward + self.gamma * np.amax(future[row])
             # Correct the action that was taken; the other one keeps the network's own value
             target_f[row][action] = target
@@ -104,10 +105,11 @@ class DQNAgent:
     def predict(self, states):
         """Do as model.predict, but faster: states (n, 4) give values (n, 2).
 
-        It knows Dense layers only, with a bias and with the activations that it names.
+        It knows Dense layers only, with a bias and with the activations that it names. For others
+        let it return self.model.predict_on_batch(states).
         """
-        # act calls it in each frame: .02 ms a state. model.predict_on_batch takes .4 ms, and
-        # model.predict 75
+        # act calls it in each frame: model.predict_on_batch takes some 30 times as long for one
+        # state, and model.predict some 5,000 times
         activations = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         for layer, kernel, bias in zip(self.model.layers, self.weights[::2], self.weights[1::2],
                                        strict=True):
@@ -127,7 +129,7 @@ class DQNAgent:
 
     def save(self, name):
         """Write the weights to a file, NAME.weights.h5; an older one stays whole until the end."""
-        part = f"{name.removesuffix('.weights.h5')}.{os.getpid()}.weights.h5"
+        part = f"{name}.{os.getpid()}.weights.h5"  # Keras asks for this ending
         self.model.save_weights(part)
         os.replace(part, name)
 
@@ -144,7 +146,7 @@ def sit_exam(agent, games):
 
 
 def watch(weights, gif):
-    """Play one game with the weights of a file, in a window or into the animation `gif`."""
+    """Play one game with the weights of a file: in a window, or into the file `gif`, if named."""
     if gif:
         from PIL import Image
         os.environ["SDL_VIDEODRIVER"] = "dummy"  # it needs no screen
@@ -208,7 +210,7 @@ if __name__ == "__main__":
     keras.utils.set_random_seed(args.seed)
     # Make the game (for another one see README.md, first), and the agent for it.
     # render_mode="human" shows all games in a window
-    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render() in the loop
+    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render(), off, in the loop
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
@@ -220,7 +222,7 @@ if __name__ == "__main__":
     print(f"the weights are saved in {unsolved}, every tenth game")
     scores, solved = [], False
     # Iterate the game
-    for e in range(args.episodes):
+    for e in range(args.episodes):  # post: episodes
         # A new game starts with the pole nearly upright
         state, _ = env.reset()
         state = np.reshape(state, [1, 4])
@@ -250,8 +252,7 @@ if __name__ == "__main__":
                 break
         # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. As the
         # network changed during these, its present weights must then win 100 new games, too.
-        # (Another environment needs another -100, exam and condition for replay: only in CartPole
-        # is a long game a good one, and terminated a loss)
+        # (In an environment where a long game is no success, put False in place of the condition)
         exam_due = len(scores) >= 100 and mean >= 475
         if exam_due:
             won = sit_exam(agent, exam)
