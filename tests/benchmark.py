@@ -35,9 +35,10 @@ AFTER_WINS = [("if terminated or exam_due:", "if True:")]
 CLOCK_IS_LOSS = [
     ("reward = -100 if terminated else", "reward = -100 if terminated or truncated else"),
     ("reward, next_state, terminated)", "reward, next_state, terminated or truncated)")]
-EACH_ALONE = [("        self.model.train_on_batch(states, target_f)\n",
-               "        for row in range(len(states)):\n"
-               "            self.model.train_on_batch(states[row:row + 1], target_f[row:row + 1])\n")]
+EACH_ALONE = [(
+    "        self.model.train_on_batch(states, target_f)\n",
+    "        for row in range(len(states)):\n"
+    "            self.model.train_on_batch(states[row:row + 1], target_f[row:row + 1])\n")]
 STEP_FOR_EACH = [(  # as in the post, where each step also moves the targets of the rest
     "        self.model.train_on_batch(states, target_f)\n"
     "        self.weights = self.model.get_weights()  # not in the post\n",
@@ -51,8 +52,8 @@ TARGET_NETWORK = [
      "        self.target_model = keras.models.clone_model(model)\n"),
     ("future = self.predict(next_states)",
      "future = self.target_model.predict_on_batch(next_states)"),
-    ("            for _ in range(64):", "            agent.target_model.set_weights(agent.weights)\n"
-     "            for _ in range(64):")]
+    ("            for _ in range(64):",
+     "            agent.target_model.set_weights(agent.weights)\n            for _ in range(64):")]
 DOUBLE = TARGET_NETWORK + [
     ("        for row, i in enumerate(batches):",
      "        best = np.argmax(self.predict(next_states), axis=1)\n"
