@@ -430,7 +430,7 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"With .9, {bar('`gamma` .9')} seeds",
             f"If our 64 follow won games, too, {bar('replays after won games, too')} seeds",
             f"is {late('a memory of everything')}; with 2,000, it is {late(pictures.OURS)}",
-            f"as slowly as in the post, {bar('`epsilon` falls once a game')} seeds",
+            f"If ours falls as slowly, {bar('`epsilon` falls once a game')} seeds",
             f"after {np.median(games):.0f} games in the median and {max(games)} at most",
             f"Of 100 new games {won.count(100)} of these players win all, and the others lose two",
             f"the next 200 games have a mean score of {np.mean(past):.0f}, and of {min(past):.0f}",
