@@ -236,7 +236,7 @@ if __name__ == "__main__":
             # for both
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
-            # Gym gives a 1 for every frame; a loss must hurt
+            # Gym gives a 1 for every frame, also the last: make a loss hurt
             reward = -100 if terminated else reward
             # Keep the frame for replay, with whether it lost the game
             agent.remember(state, action, reward, next_state, terminated)
