@@ -422,13 +422,13 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     text = (ROOT / "README.md").read_text()
     words = " ".join(text.split())
     for sentence in (
-            f"in games 301 to 400 it keeps the pole up for {late(pictures.POST)} of 200 frames",
-            f"as now), {bar('one replay after a loss, `epsilon` as fast')} seeds reaches",
+            f"its games 301 to 400 average {late(pictures.POST)} of 200 frames",
+            f"schedule), {bar('one replay after a loss, `epsilon` as fast')} seeds reaches",
             f"with all changes, all {bar(pictures.OURS).split()[0]} do",
-            f"at .0001, {bar('`learning_rate` .0001')} seeds",
+            f".0001 (picture), {bar('`learning_rate` .0001')} seeds",
             f"Such steps work, too ({bar('a step for each frame, `learning_rate` .0001')} seeds)",
             f"With .9, {bar('`gamma` .9')} seeds",
-            f"If our 64 follow won games, too, {bar('replays after won games, too')} seeds",
+            f"If we replay after won games, too, {bar('replays after won games, too')} seeds",
             f"With all, {bar('a memory of everything')} seeds",
             f"average {late('a memory of everything')}, not {late(pictures.OURS)}",
             f"If ours falls as slowly, {bar('`epsilon` falls once a game')} seeds",
