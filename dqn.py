@@ -38,7 +38,7 @@ class DQNAgent:
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
         self.gamma = 0.99  # decay rate: what a reward counts one frame later; post: 0.9
         self.epsilon = 1  # exploration: the share of random actions
-        self.epsilon_decay = .998  # in each replay, and a lost game brings 64; post: .995
+        self.epsilon_decay = .998  # epsilon's factor in each replay, 64 a lost game; post: .995
         self.epsilon_min = 0.1
         self.learning_rate = 0.001  # the size of a step; post: 0.0001
         self._build_model()
@@ -60,6 +60,7 @@ class DQNAgent:
 
     def remember(self, state, action, reward, next_state, done):
         """Append one frame to the memory ("Remember"). done: True if the game was lost in it."""
+        # post: done also if its time was up
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
@@ -79,7 +80,7 @@ class DQNAgent:
         batches = np.random.choice(len(self.memory), batches)
         states = np.vstack([self.memory[i][0] for i in batches])  # (n, 4)
         next_states = np.vstack([self.memory[i][3] for i in batches])  # (n, 4)
-        # Ask the network for all values at once. (Later papers ask an older copy for future: a
+        # Ask the network for all values at once. (Later papers take future from an older copy, a
         # "target network".) post: row by row, each after the fit of the last
         future = self.predict(next_states)  # (n, 2)
         target_f = self.predict(states)  # (n, 2)
@@ -108,8 +109,8 @@ class DQNAgent:
         It knows Dense layers only, with a bias and with the activations that it names. For others
         let it return self.model.predict_on_batch(states).
         """
-        # act calls it in each frame: model.predict_on_batch takes some 30 times as long for one
-        # state, and model.predict some 5,000 times
+        # act calls it in each frame: for one state, model.predict_on_batch takes dozens of times as
+        # long, and model.predict thousands of times
         activations = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         for layer, kernel, bias in zip(self.model.layers, self.weights[::2], self.weights[1::2],
                                        strict=True):
@@ -211,10 +212,10 @@ if __name__ == "__main__":
     # Make the game (for another one see README.md, first), and the agent for it.
     # render_mode="human" shows all games in a window
     env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render(), off, in the loop
-    env.reset(seed=args.seed)
+    env.reset(seed=args.seed)  # not in the post; nor is the next line
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
-    # Not in the post: the games of the exam, and a file for the weights until it is passed
+    # Not in the post: the exam's games, a file for the weights until it is passed, and the scores
     exam = gym.make_vec('CartPole-v1', 100)
     exam.reset(seed=args.seed + 10 ** 6)  # other games than those of the training
     unsolved = f"{name}.unsolved.weights.h5"
@@ -245,9 +246,9 @@ if __name__ == "__main__":
             # The game ends with the pole fallen, the cart off the track, or the time up
             if terminated or truncated:
                 # Say how long it lasted, and leave the inner loop
-                scores.append(time_t + 1)  # post: time_t
+                scores.append(time_t + 1)  # not in the post
                 mean = np.mean(scores[-100:])  # not in the post; nor is epsilon, below
-                print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "
+                print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "  # post: time_t
                       f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}")
                 break
         # Not in the post: stop when it is solved. Gym asks for a mean of 475 over 100 games. As the
