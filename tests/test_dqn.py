@@ -426,7 +426,7 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"schedule), {bar('one replay after a loss, `epsilon` as fast')} seeds reaches",
             f"with all changes, all {bar(pictures.OURS).split()[0]} do",
             f".0001 (picture), {bar('`learning_rate` .0001')} seeds",
-            f"Such steps work, too ({bar('a step for each frame, `learning_rate` .0001')} seeds)",
+            f"That works, too ({bar('a step for each frame, `learning_rate` .0001')} seeds)",
             f"With .9, {bar('`gamma` .9')} seeds",
             f"If we replay after won games, too, {bar('replays after won games, too')} seeds",
             f"With all, {bar('a memory of everything')} seeds",
