@@ -44,8 +44,8 @@ class DQNAgent:
         self._build_model()
 
     def _build_model(self):
-        # A state's four numbers go in, the values of the two actions come out. (For layers that
-        # are not Dense, predict, below, has a remedy)
+        # A state's four numbers go in, the values of the two actions come out. (With other
+        # layers than Dense, change predict, too)
         model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
@@ -118,18 +118,18 @@ class DQNAgent:
         return states
 
     def load(self, name):
-        """Read weights from a file, NAME.weights.h5, to play without exploring.
+        """Read the weights in the file `name`, *.weights.h5, to play without exploring.
 
         Keras raises an OSError or a ValueError where there are none for this network.
         """
-        self.model.optimizer.build(self.model.trainable_variables)  # or Keras warns that it is not
+        self.model.optimizer.build(self.model.trainable_variables)  # unbuilt, it makes Keras warn
         self.model.load_weights(name)
         self.model.optimizer.learning_rate = self.learning_rate  # the file brings its own
         self.weights = self.model.get_weights()
         self.epsilon = 0
 
     def save(self, name):
-        """Write the weights to a file, NAME.weights.h5; an older one stays whole until the end."""
+        """Write the weights to the file `name`, *.weights.h5; an older one is whole until the end."""
         part = f"{name}.{os.getpid()}.weights.h5"  # Keras asks for this ending
         self.model.save_weights(part)
         os.replace(part, name)
