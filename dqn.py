@@ -129,7 +129,7 @@ class DQNAgent:
         self.epsilon = 0
 
     def save(self, name):
-        """Write the weights to the file `name`, *.weights.h5; an older one is whole until the end."""
+        """Write the weights to the file `name`, *.weights.h5; an older one stays until the end."""
         part = f"{name}.{os.getpid()}.weights.h5"  # Keras asks for this ending
         self.model.save_weights(part)
         os.replace(part, name)
