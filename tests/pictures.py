@@ -8,6 +8,20 @@ from matplotlib.figure import Figure
 # Half of a 95 % interval in standard errors (Student's t), by the number of seeds
 STUDENT = {5: 2.776, 10: 2.262, 20: 2.093}
 
+UNDONE = {  # the rows of the picture in README
+    OURS: "dqn.py, all changes",
+    "one replay after a loss, `epsilon` as fast": "one replay after a lost game",
+    "`learning_rate` .0001": "learning_rate .0001",
+    "`gamma` .9": "gamma .9",
+    "replays after won games, too": "replays after won games, too",
+    "a memory of everything": "a memory of everything",
+    "`epsilon` falls once a game": "epsilon falls once a game",
+    "time that is up is a loss": "time that is up is a loss",
+    POST: "all undone: the post (of 200)",
+}
+
+EXPERIMENT = read("experiment")
+
 TEXT = """\
 # Results
 
@@ -59,9 +73,9 @@ def scores_of(line):
     return [int(score) for score in line["scores"].split()]
 
 
-def runs(row, lines=read("experiment")):
+def runs(row):
     """The runs of a row: seed: its scores."""
-    return {int(line["seed"]): scores_of(line) for line in lines if line["changed"] == row}
+    return {int(line["seed"]): scores_of(line) for line in EXPERIMENT if line["changed"] == row}
 
 
 def games_to_bar(row):
@@ -77,9 +91,9 @@ def later(row):
 
 
 def past():
-    """dqn.py as it is: seed: its mean score in the 200 games after the bar."""
+    """dqn.py as it is: the mean score in the 200 games after the bar, a figure for each seed."""
     bar = games_to_bar(OURS)
-    return {seed: mean(scores[bar[seed]:][:200]) for seed, scores in runs(OURS).items()}
+    return [mean(scores[bar[seed]:][:200]) for seed, scores in runs(OURS).items()]
 
 
 def experiment():
@@ -102,7 +116,7 @@ def seeds():
     yield ["", "mean", "median", "90th percentile", "least", "most"]
     columns = {n: [float(line[n]) for line in read("seeds")]
                for n in ("games", "exams", "seconds", "won")}
-    for name, values in {**columns, "past": list(past().values())}.items():
+    for name, values in {**columns, "past": past()}.items():
         yield [name, *(f"{figure(values):.1f}" for figure in (
             mean, median, lambda values: np.quantile(values, .9), min, max))]
 
@@ -137,32 +151,20 @@ def learning():
     axes.figure.savefig(ROOT / "save/learning.png", dpi=100)
 
 
-def undone(rows):
+def undone():
     """A line for each row, and on it a dot for each seed: its mean score in games 301 to 400."""
     axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    for y, (row, label) in enumerate(rows.items()):
+    for y, (row, label) in enumerate(UNDONE.items()):
         score = list(later(row).values())
         jitter = np.random.default_rng(0).uniform(-.25, .25, len(score))
         color = {OURS: "C0", POST: "C3"}.get(row, "C1")
         axes.plot(score, y + jitter, "o", color=color, alpha=.6, markersize=5, markeredgewidth=0)
-    axes.set_yticks(range(len(rows)), rows.values())
+    axes.set_yticks(range(len(UNDONE)), UNDONE.values())
     axes.set(xlabel="mean score of games 301 to 400: a dot for each seed", xlim=(0, 510))
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=.3)
     axes.figure.savefig(ROOT / "save/undone.png", dpi=100)
 
-
-UNDONE = {  # the rows of the picture in README
-    OURS: "dqn.py, all changes",
-    "one replay after a loss, `epsilon` as fast": "one replay after a lost game",
-    "`learning_rate` .0001": "learning_rate .0001",
-    "`gamma` .9": "gamma .9",
-    "replays after won games, too": "replays after won games, too",
-    "a memory of everything": "a memory of everything",
-    "`epsilon` falls once a game": "epsilon falls once a game",
-    "time that is up is a loss": "time that is up is a loss",
-    POST: "all undone: the post (of 200)",
-}
 
 if __name__ == "__main__":
     compared = sum(row not in (OURS, POST) and len(runs(row)) >= 5 for row in ROWS)
@@ -171,4 +173,4 @@ if __name__ == "__main__":
         edits=table(*edits()), acrobot=table(*acrobot()), shipped=read("shipped")[0]["won"],
         intervals=2 * compared, missed=f"{.05 * 2 * compared:.0f}"))
     learning()
-    undone(UNDONE)
+    undone()
