@@ -38,7 +38,7 @@ class DQNAgent:
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
         self.gamma = 0.99  # decay rate: what a reward counts one frame later; post: 0.9
         self.epsilon = 1  # exploration: the share of random actions
-        self.epsilon_decay = .998  # epsilon's factor in each replay, 64 a lost game; post: .995
+        self.epsilon_decay = .995  # epsilon's factor in each replay
         self.epsilon_min = 0.1
         self.learning_rate = 0.001  # the size of a step; post: 0.0001
         self._build_model()
@@ -263,7 +263,7 @@ if __name__ == "__main__":
                 break
         # Learn, if the game was lost, or the exam. post: after each game
         if terminated or exam_due:
-            for _ in range(64):  # post: once. Another number needs another epsilon_decay
+            for _ in range(64):  # post: once. Each lowers epsilon, too
                 agent.replay(32)
         # Not in the post: save the weights, every tenth game
         if e % 10 == 0:
