@@ -27,7 +27,9 @@ PLAYER = ROOT / "save/cartpole-dqn.weights.h5"
 
 # What is changed: pairs of an old text in dqn.py and a new one
 
-NO_STOP = [("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False")]
+NO_STOP = [(  # an exam after game 400, which changes nothing: what print returns is false
+    "exam_due = len(scores) >= 100 and mean >= 475",
+    "exam_due = e == 399 and print('exam:', sit_exam(agent, exam))")]
 ALL_MEMORY = [("deque(maxlen=2000)", "[]")]
 GAMMA_9 = [("self.gamma = 0.99", "self.gamma = 0.9")]
 POST_RATE = [("self.learning_rate = 0.001", "self.learning_rate = 0.0001")]
@@ -35,17 +37,12 @@ AFTER_WINS = [("if terminated or exam_due:", "if True:")]
 CLOCK_IS_LOSS = [
     ("reward = -100 if terminated else", "reward = -100 if terminated or truncated else"),
     ("reward, next_state, terminated)", "reward, next_state, terminated or truncated)")]
-EACH_ALONE = [(
-    "        self.model.train_on_batch(states, target_f)\n",
-    "        for row in range(len(states)):\n"
-    "            self.model.train_on_batch(states[row:row + 1], target_f[row:row + 1])\n")]
 STEP_FOR_EACH = [(  # as in the post, where each step also moves the targets of the rest
     "        self.model.train_on_batch(states, target_f)\n"
     "        self.weights = self.model.get_weights()  # not in the post\n",
     "            self.model.train_on_batch(states[row:row + 1], target_f[row:row + 1])\n"
     "            self.weights = self.model.get_weights()\n"
     "            future, target_f = self.predict(next_states), self.predict(states)\n")]
-
 
 TARGET_NETWORK = [
     ("        self.model = model\n", "        self.model = model\n"
@@ -63,35 +60,32 @@ ONE_REPLAY = [("range(64)", "range(1)")]
 
 
 def decay(value):
-    return [("self.epsilon_decay = .998", f"self.epsilon_decay = {value}")]
+    return [("self.epsilon_decay = .995", f"self.epsilon_decay = {value}")]
 
 
 OURS, POST = "dqn.py as it is", "all of these: the post"
 ROWS = {  # name: what is changed, and on how many seeds
-    OURS: ([], 20),
-    "one replay after a loss, `epsilon` as fast": (ONE_REPLAY + decay(".998 ** 64"), 20),
-    "`learning_rate` .0001": (POST_RATE, 10),
+    OURS: ([], 60),
+    "one replay after a loss, `epsilon` as fast": (ONE_REPLAY + decay(".995 ** 64"), 20),
+    "`learning_rate` .0001": (POST_RATE, 20),
     "`gamma` .9": (GAMMA_9, 20),
-    "replays after won games, too": (AFTER_WINS, 10),
+    "replays after won games, too": (AFTER_WINS, 20),
     "a memory of everything": (ALL_MEMORY, 20),
-    "`epsilon_decay` .995": (decay(".995"), 10),
-    "`epsilon` falls once a game": (decay(".995 ** (1 / 64)"), 5),
-    "time that is up is a loss": (CLOCK_IS_LOSS, 10),
-    POST: (ONE_REPLAY + decay(".995") + POST_RATE + GAMMA_9 + ALL_MEMORY + AFTER_WINS
-           + CLOCK_IS_LOSS + STEP_FOR_EACH
-           + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")], 10),
-    "8 replays after a loss, `epsilon` as fast": (
-        [("range(64)", "range(8)")] + decay(".998 ** 8"), 10),
+    "`epsilon` falls once a game": (decay(".995 ** (1 / 64)"), 20),
+    "time that is up is a loss": (CLOCK_IS_LOSS, 60),
+    POST: (ONE_REPLAY + POST_RATE + GAMMA_9 + ALL_MEMORY + AFTER_WINS + CLOCK_IS_LOSS
+           + STEP_FOR_EACH + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")], 20),
     "`relu`": ([("'tanh'))", "'relu'))")], 10),
-    "a target network": (TARGET_NETWORK, 10),
-    "a step for each frame, `learning_rate` .0001": (EACH_ALONE + POST_RATE, 2),
+    "a target network": (TARGET_NETWORK, 20),
     "Double DQN": (DOUBLE, 10),
+    "a step for each frame, `learning_rate` .0001": (STEP_FOR_EACH + POST_RATE, 3),
 }
-ACROBOT = NO_STOP + AFTER_WINS + [
+ACROBOT = AFTER_WINS + [
+    ("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False"),
     ("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "shape=(6,)"),
     ("[1, 4]", "[1, 6]"), ("Dense(2,", "Dense(3,"),
     ("            reward = -100 if terminated else reward\n", ""),
-    ("range(64)", "range(256)"), *decay(".9998")]
+    *decay(".9999")]
 
 
 def patched(patches):
@@ -144,9 +138,9 @@ def seeds(seed):
 
 
 def experiment(changed, seed):
-    """A row of ROWS, without a stop."""
+    """A row of ROWS, without a stop; how many games it wins without exploring after game 400."""
     stdout, *_ = train(NO_STOP + ROWS[changed][0], seed, 600 if changed == OURS else 400)
-    return dict(scores=numbers_in(stdout, "score"))
+    return dict(won=numbers_in(stdout, "exam"), scores=numbers_in(stdout, "score"))
 
 
 def shipped():
@@ -156,17 +150,17 @@ def shipped():
 
 
 def acrobot(seed):
-    """Another environment, with a few edits, for 150 games."""
-    stdout, *_ = train(ACROBOT, seed, 150)
+    """Another environment, with a few edits, for 300 games."""
+    stdout, *_ = train(ACROBOT, seed, 300)
     return dict(scores=numbers_in(stdout, "score"))
 
 
 PARTS = {  # part: the arguments of its runs. Nothing was chosen on these seeds
-    seeds: [dict(seed=11000 + n) for n in range(100)],
-    experiment: [dict(changed=row, seed=11000 + n)
-                 for row, (_, count) in ROWS.items() for n in range(count)],
+    seeds: [dict(seed=21000 + n) for n in range(60)],
+    experiment: [dict(changed=row, seed=21000 + n) for n in range(60)
+                 for row, (_, count) in ROWS.items() if n < count],
     shipped: [{}],
-    acrobot: [dict(seed=11000 + n) for n in range(3)],
+    acrobot: [dict(seed=21000 + n) for n in range(5)],
 }
 
 
