@@ -72,7 +72,7 @@ ROWS = {  # name: what is changed, and on which seeds, less 21000
     "`gamma` .9": (GAMMA_9, range(20)),
     "replays after won games, too": (AFTER_WINS, range(20)),
     "a memory of everything": (ALL_MEMORY, range(20, 40)),
-    "`epsilon` falls once a game": (decay(".995 ** (1 / 64)"), range(20)),
+    "`epsilon` falls once a lost game": (decay(".995 ** (1 / 64)"), range(20)),
     "time that is up is a loss": (CLOCK_IS_LOSS, range(40)),
     POST: (ONE_REPLAY + STEP_FOR_EACH + POST_RATE + GAMMA_9 + AFTER_WINS + ALL_MEMORY + ON_V0,
            range(20)),

@@ -13,9 +13,9 @@ UNDONE = {  # the rows of the picture in README, in its order
     "one replay after a loss, `epsilon` as fast": "one replay after a lost game",
     "`gamma` .9": "gamma .9",
     "replays after won games, too": "replays after won games, too",
-    "`epsilon` falls once a game": "epsilon falls once a game",
-    "`learning_rate` .0001": "learning_rate .0001",
+    "`epsilon` falls once a lost game": "epsilon falls once a lost game",
     "a memory of everything": "a memory of everything",
+    "`learning_rate` .0001": "learning_rate .0001",
     "time that is up is a loss": "time that is up is a loss",
     POST: "all undone: the post (of 200)",
 }
@@ -39,16 +39,16 @@ over the seeds, and of the worst seed. *Won*: how many of 100 new games of CartP
 wins without exploring, after game 400, in the mean. *More games* and *points lower* compare a row
 of 10 seeds or more on CartPole-v1 with dqn.py on the same seeds: the mean difference and its 95 %
 interval (paired t, approximate for such uneven values). A seed that does not reach the bar counts
-as 401 games. An interval that contains 0 proves nothing. Of intervals like these one in 20 misses
-the truth by chance, so of this table's {intervals} you may expect {missed} to. Without a won
-game, *no replay after won games* changes nothing.
+as 401 games, which makes *more games* too small. An interval that contains 0 proves nothing. Of
+intervals like these one in 20 misses the truth by chance, so of this table's {intervals} you may
+expect {missed} to. Without a won game, *no replay after won games* changes nothing.
 
 {experiment}
 ## seeds
 
 dqn.py as it is, on 60 seeds from 21000 on, once. *seconds*: the whole run, two at a time. *won*:
-how many of 100 new games the player wins. *past*: the mean score of the 200 games after the bar, if
-the training goes on (the runs of *experiment*, which end after game 600). The
+how many of 100 new games the player wins. *past*: the mean score of 200 games after the bar (for
+one seed, 170), if the training goes on (the runs of *experiment*, which end after game 600). The
 player in save/ (*shipped*) wins {shipped} of 1,000 new games.
 
 {seeds}

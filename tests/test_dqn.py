@@ -422,7 +422,7 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     lines, past = pictures.read("seeds"), pictures.past()
     ours = pictures.games_to_bar(pictures.OURS)
     more = [n - ours[seed] for seed, n in pictures.games_to_bar("a memory of everything").items()]
-    skilled = pictures.won("`epsilon` falls once a game")
+    skilled = pictures.won("`epsilon` falls once a lost game")
     games, won = ([int(line[name]) for line in lines] for name in ("games", "won"))
     shipped = pictures.read("shipped")[0]["stdout"].splitlines()
     text = (ROOT / "README.md").read_text()
