@@ -54,8 +54,9 @@ player in save/ (*shipped*) wins {shipped} of 1,000 new games.
 {seeds}
 ## acrobot
 
-Acrobot-v1 for 300 games, where fewer frames are better, with these edits of dqn.py. (It ends with
-*not solved*, as there is no exam. An `epsilon` that stays at 1.00 says that nothing is replayed.)
+Acrobot-v1 for 300 games, where fewer frames are better, with these edits of dqn.py, each in all
+places. (It ends with *not solved*, as there is no exam. An `epsilon` that stays at 1.00 says that
+nothing is replayed.)
 
 {edits}
 {acrobot}"""
