@@ -431,7 +431,7 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"learns little: games 301 to 400 average {late(pictures.POST)} of 200 frames",
             f"after game 400, 13 of {len(skilled)} win 100 of 100 games",
             f"works ({bar('a step for each frame, `learning_rate` .0001')} seeds reach the bar)",
-            f"With all, the bar takes {np.mean(more):.0f} games more,",
+            f"With all, the bar takes {np.mean(more):.0f} games more.",
             f"after {np.median(games):g} games in the median and {max(games)} at most",
             f"{won.count(100)} of these players win all of another 100 games; one loses one",
             f"the next 200 games have a mean score of {np.mean(past):.0f}, and of {min(past):.0f}"
