@@ -86,10 +86,10 @@ def on_v0(row):
     return ON_V0[-1] in ROWS[row][0]
 
 
-def games_to_bar(row):
-    """The runs of a row: seed: after how many games it reaches the bar, or 401."""
+def games_to_bar(row, most=400):
+    """The runs of a row: seed: after how many games it reaches the bar, or most + 1."""
     bar = 19500 if on_v0(row) else 47500
-    return {seed: next((n for n in range(100, 401) if sum(scores[n - 100:n]) >= bar), 401)
+    return {seed: next((n for n in range(100, most + 1) if sum(scores[n - 100:n]) >= bar), most + 1)
             for seed, scores in runs(row).items()}
 
 
@@ -111,28 +111,28 @@ def won(row):
 
 def past():
     """dqn.py as it is: the mean score in up to 200 games after the bar, a figure for each seed."""
-    return [mean(scores[bar:][:200]) for scores in runs(OURS).values()
-            for bar in [next(n for n in range(100, 600) if sum(scores[n - 100:n]) >= 47500)]]
+    bar = games_to_bar(OURS, 600)
+    return [mean(scores[bar[seed]:][:200]) for seed, scores in runs(OURS).items()]
 
 
-def compared():
-    """The rows that are compared with dqn.py as it is."""
-    return [row for row in ROWS if row != OURS and not on_v0(row) and len(runs(row)) >= 10]
+def compared(row):
+    """Whether a row is compared with dqn.py as it is."""
+    return row != OURS and not on_v0(row) and len(runs(row)) >= 10
 
 
 def experiment():
-    yield ["changed", "bar", "games, median", "more games", "later", "worst",
-           "points lower", "won"]
+    yield ["changed", "bar", "games, median", "more games", "later", "worst", "points lower", "won"]
     our_games, our_score = games_to_bar(OURS), later(OURS)
     for row in filter(runs, ROWS):
         games, score = games_to_bar(row), later(row)
         middle = median(games.values())
-        more, lower = ["", ""] if row not in compared() else [
+        more, lower = [
             interval([games[seed] - our_games[seed] for seed in games]),
-            interval([our_score[seed] - score[seed] for seed in score])]
-        yield [row, reached(row), f"{middle:g}" if middle < 401 else "> 400", more, *(
-            f"{x:.0f}" for x in (mean(score.values()), min(score.values()))), lower,
-            f"{mean(won(row)):.0f}"]
+            interval([our_score[seed] - score[seed] for seed in score])
+        ] if compared(row) else ["", ""]
+        yield [row, reached(row), f"{middle:g}" if middle < 401 else "> 400", more,
+               f"{mean(score.values()):.0f}", f"{min(score.values()):.0f}", lower,
+               f"{mean(won(row)):.0f}"]
 
 
 def seeds():
@@ -193,7 +193,7 @@ def undone():
 
 
 if __name__ == "__main__":
-    intervals = 2 * len(compared())
+    intervals = 2 * sum(map(compared, ROWS))
     (ROOT / "tests/RESULTS.md").write_text(TEXT.format(
         experiment=table(*experiment()), seeds=table(*seeds()),
         edits=table(*edits()), acrobot=table(*acrobot()), shipped=read("shipped")[0]["won"],
