@@ -39,10 +39,10 @@ CLOCK_IS_LOSS = [
     ("reward, next_state, terminated)", "reward, next_state, terminated or truncated)")]
 STEP_FOR_EACH = [(  # as in the post, where each step also moves the targets of the rest
     "        self.model.train_on_batch(states, target_f)\n"
-    "        self.weights = self.model.get_weights()  # not in the post\n",
+    "        self.weights = self.model.get_weights()",
     "            self.model.train_on_batch(states[row:row + 1], target_f[row:row + 1])\n"
     "            self.weights = self.model.get_weights()\n"
-    "            future, target_f = self.predict(next_states), self.predict(states)\n")]
+    "            future, target_f = self.predict(next_states), self.predict(states)")]
 
 TARGET_NETWORK = [
     ("        self.model = model\n", "        self.model = model\n"
@@ -51,6 +51,10 @@ TARGET_NETWORK = [
      "future = self.target_model.predict_on_batch(next_states)"),
     ("            for _ in range(64):",
      "            agent.target_model.set_weights(agent.weights)\n            for _ in range(64):")]
+BOTH_HELD = TARGET_NETWORK + [  # the value of the action that was not taken, too
+    ("target_f = self.predict(states)", "target_f = self.target_model.predict_on_batch(states)")]
+SMALLER_STEPS = [
+    ("RMSprop(learning_rate=self.learning_rate)", "RMSprop(learning_rate=.002, epsilon=1)")]
 DOUBLE = TARGET_NETWORK + [
     ("        for row, i in enumerate(batches):",
      "        best = np.argmax(self.predict(next_states), axis=1)\n"
@@ -63,15 +67,29 @@ def decay(value):
     return [("self.epsilon_decay = .995", f"self.epsilon_decay = {value}")]
 
 
+def replays(count):
+    """So many replays after a lost game, which lower epsilon as much as 64 do."""
+    return [("range(64)", f"range({count})"), *decay(f".995 ** (64 / {count})")]
+
+
 OURS, POST = "dqn.py as it is", "all of these: the post"
 ON_V0 = CLOCK_IS_LOSS + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")]
 ROWS = {  # name: what is changed, and on which seeds, less 21000
     OURS: ([], range(40)),
-    "one replay after a loss, `epsilon` as fast": (ONE_REPLAY + decay(".995 ** 64"), range(20)),
+    "one replay after a loss, `epsilon` as fast": (replays(1), range(20)),
     "`learning_rate` .0001": (POST_RATE, range(20)),
     "`gamma` .9": (GAMMA_9, range(20)),
     "replays after won games, too": (AFTER_WINS, range(20)),
     "a memory of everything": (ALL_MEMORY, range(20, 40)),
+    "after wins, a memory of everything": (AFTER_WINS + ALL_MEMORY, range(20)),
+    "after wins, a target network": (AFTER_WINS + TARGET_NETWORK, range(20)),
+    "after wins, all of `target_f` from a target network": (AFTER_WINS + BOTH_HELD, range(20)),
+    "after wins, `RMSprop(learning_rate=.002, epsilon=1)`": (
+        AFTER_WINS + SMALLER_STEPS, range(20)),
+    "8 replays after a loss, `epsilon` as fast": (replays(8), range(10)),
+    "16 replays after a loss, `epsilon` as fast": (replays(16), range(10)),
+    "32 replays after a loss, `epsilon` as fast": (replays(32), range(10)),
+    "`gamma` 1": ([("self.gamma = 0.99", "self.gamma = 1")], range(10)),
     "`epsilon` falls once a lost game": (decay(".995 ** (1 / 64)"), range(20)),
     "time that is up is a loss": (CLOCK_IS_LOSS, range(40)),
     POST: (ONE_REPLAY + STEP_FOR_EACH + POST_RATE + GAMMA_9 + AFTER_WINS + ALL_MEMORY + ON_V0,
@@ -88,6 +106,46 @@ ROWS = {  # name: what is changed, and on which seeds, less 21000
     "Double DQN": (DOUBLE, range(10)),
     "a step for each frame, `learning_rate` .0001": (STEP_FOR_EACH + POST_RATE, range(3)),
 }
+BURST = [("    save_curve(scores,", """\
+    # Once solved: replay 64 times in a row, ten times from the same weights and the same memory
+    frames = np.vstack([frame[0] for frame in agent.memory])
+    solved_weights, older = agent.weights, copy.copy(agent)
+    velocities = [variable.numpy() for variable in agent.model.optimizer.variables[2:]]
+
+    before = agent.predict(frames)
+    gap = before[:, 1] - before[:, 0]  # how much more a push to the right is worth
+    print(f"gap: {np.median(np.abs(gap)):.3f}, Q: {np.median(before):.1f}")
+
+    def older_once(states):  # answers the first question of a replay, which makes the targets
+        del agent.predict
+        return older.predict(states)
+
+    for rule in "as it is", "smaller steps", "target network", "all held":
+        agent.model.compile(loss='mse', optimizer=RMSprop(learning_rate=.002, epsilon=1)
+                            if rule == "smaller steps" else RMSprop(learning_rate=.001))
+        optimizer = agent.model.optimizer
+        optimizer.build(agent.model.trainable_variables)
+        for draw in range(10):
+            np.random.seed(draw)
+            agent.model.set_weights(solved_weights)
+            agent.weights = solved_weights
+            for variable, velocity in zip(optimizer.variables[2:], velocities, strict=True):
+                variable.assign(velocity)
+            for n in range(1, 65):
+                if rule == "target network":
+                    agent.predict = older_once
+                if rule == "all held":  # the values of actions not taken, too
+                    agent.predict = older.predict
+                agent.replay(32)
+                agent.__dict__.pop("predict", None)
+                if n in (1, 8, 64):
+                    print(f"{rule}, won after {n}: {sit_exam(agent, exam)}")
+            after = agent.predict(frames)
+            new_gap = after[:, 1] - after[:, 0]
+            print(f"{rule}, rose: {np.median(after - before):.1f}")
+            print(f"{rule}, moved: {np.median(np.abs(new_gap - gap)):.3f}")
+            print(f"{rule}, turned: {np.mean((new_gap > 0) != (gap > 0)):.3f}")
+    save_curve(scores,""")]
 ACROBOT = AFTER_WINS + [
     ("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False"),
     ("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "shape=(6,)"),
@@ -107,7 +165,7 @@ def patched(patches):
 
 def numbers_in(stdout, name):
     """The numbers that follow `name: ` in what a run prints, with blanks between them."""
-    return " ".join(re.findall(rf"{name}: (\d+)", stdout))
+    return " ".join(re.findall(rf"{name}: (-?[\d.]+)", stdout))
 
 
 def train(patches, seed, episodes=1000):
@@ -151,6 +209,15 @@ def experiment(changed, seed):
     return dict(won=numbers_in(stdout, "exam"), scores=numbers_in(stdout, "score"))
 
 
+def burst(seed):
+    """64 replays of a solved player on its own memory, by four rules, ten times each."""
+    stdout, *_ = train(BURST, seed)
+    return dict(gap=numbers_in(stdout, "gap"), Q=numbers_in(stdout, "Q"), **{
+        f"{rule}, {name}": numbers_in(stdout, f"{rule}, {name}")
+        for rule in ("as it is", "smaller steps", "target network", "all held")
+        for name in ("won after 1", "won after 8", "won after 64", "rose", "moved", "turned")})
+
+
 def shipped():
     """python dqn.py, which makes the player in save/; that player in 1,000 new games."""
     run = subprocess.run([sys.executable, "dqn.py"], capture_output=True, text=True, cwd=ROOT)
@@ -167,6 +234,7 @@ PARTS = {  # part: the arguments of its runs. Nothing was chosen on these seeds
     seeds: [dict(seed=21000 + n) for n in range(60)],
     experiment: [dict(changed=row, seed=21000 + n) for n in range(40)
                  for row, (_, some) in ROWS.items() if n in some],
+    burst: [dict(seed=21000 + n) for n in range(20)],
     shipped: [{}],
     acrobot: [dict(seed=21000 + n) for n in range(5)],
 }

@@ -21,7 +21,7 @@ from PIL import Image, ImageSequence
 REPLAYS = 64  # after a lost game
 LINE = re.compile(r"episode: \d+/\d+, score: \d+, mean of last 100: \d+\.\d, epsilon: [01]\.\d\d")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in (
-    "DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")} | {"PYTHONUNBUFFERED": "1"}
+    "DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "PYTHONUNBUFFERED")}
 
 
 @pytest.fixture(autouse=True)
@@ -201,8 +201,9 @@ def test_another_network_works_or_complains(hidden, error):
     agent = Student(dqn.gym.make("CartPole-v1"))
     fill(agent, 5)
     if error:
-        with pytest.raises(error):
+        with pytest.raises(error) as raised:
             agent.replay(32)
+        assert "docstring" in str(raised.traceback[-1].statement)  # the traceback shows the line
     else:
         agent.replay(32)
         assert_predict_is_model_predict(agent)
@@ -305,7 +306,7 @@ def test_the_exam_s_games_are_others_than_the_training_s(play_script):
 
 
 def test_two_trainings_with_one_name_end_each_with_whole_weights(folder):
-    patched_py = patched([("if e % 10 == 0:", "for _ in range(20):")])  # save more often
+    patched_py = patched([("if len(scores) % 10 == 0:", "for _ in range(20):")])  # save more often
     Path("dqn.py").write_text(patched_py)
     both = [start("dqn.py", "--episodes", 6, "--seed", seed) for seed in (1, 2)]
     for process in both:
@@ -317,8 +318,26 @@ def test_two_trainings_with_one_name_end_each_with_whole_weights(folder):
     assert Path("save", PLAYER.name).read_bytes() == PLAYER.read_bytes()
 
 
+def test_save_refuses_a_name_that_load_would_not_read(agent, folder):
+    for name in "x.h5", "x.keras", "save/x":
+        with pytest.raises(ValueError, match="weights.h5"):
+            agent.save(name)
+    assert set(os.listdir()) == {"save", "dqn.py"} and os.listdir("save") == [PLAYER.name]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="there, not even root can write a file")
+def test_a_folder_for_no_files_is_found_before_the_first_game(play_script, capsys):
+    with pytest.raises(OSError):
+        play_script("--weights", "/proc/its")
+    assert "episode" not in capsys.readouterr().out
+
+
 def test_a_killed_training_leaves_its_weights_and_the_older_player(folder):
+    older = shutil.copy(PLAYER, "save/cartpole-dqn.unsolved.weights.h5")
     process = start("dqn.py")
+    while not process.stdout.readline().startswith("episode: 0/"):  # at once, also into a pipe
+        pass
+    assert Path(older).read_bytes() == PLAYER.read_bytes()  # until after game 9
     while not process.stdout.readline().startswith("episode: 21/"):
         pass
     process.kill()
@@ -387,6 +406,7 @@ def test_weights_that_cannot_be_loaded_end_with_one_line(play_script, what):
                           "text": b"balance the pole\n" * 1000}[what])
     code, _ = play_script("--gif", "x.gif", "--weights", "its")
     assert code.startswith("dqn.py: ") and "\n" not in code and not os.path.exists("x.gif")
+    assert what != "foreign" or "another network?" in code
 
 
 def test_import_leaves_the_program_s_settings_alone_and_needs_no_jax():
