@@ -11,6 +11,7 @@ import csv
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")  # as dqn.
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import dqn  # noqa: E402
+import numpy as np  # noqa: E402
 
 PLAYER = ROOT / "save/cartpole-dqn.weights.h5"
 
@@ -146,6 +148,18 @@ BURST = [("    save_curve(scores,", """\
             print(f"{rule}, moved: {np.median(np.abs(new_gap - gap)):.3f}")
             print(f"{rule}, turned: {np.mean((new_gap > 0) != (gap > 0)):.3f}")
     save_curve(scores,""")]
+STAGE = """\
+{0}agent.save(f"stage{{len(scores):04}}.weights.h5")
+{0}np.save(f"stage{{len(scores):04}}", np.vstack([frame[0] for frame in agent.memory][-300:]))
+"""
+STAGES = [
+    ("        # Not in the post: save the weights, every tenth game\n",
+     "        if len(scores) in (5, 40):\n" + STAGE.format(12 * " ")),
+    ("    save_curve(scores,", STAGE.format(4 * " ") + "    save_curve(scores,")]
+# States with the cart at rest in the middle: angles of -12 to 12 degrees, and angular velocities
+ANGLES, VELOCITIES = np.linspace(-12, 12, 61), np.linspace(-2.5, 2.5, 51)
+UPRIGHT = np.array([(0, 0, angle, velocity)
+                    for velocity in VELOCITIES for angle in np.radians(ANGLES)])
 ACROBOT = AFTER_WINS + [
     ("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False"),
     ("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "shape=(6,)"),
@@ -219,8 +233,24 @@ def burst(seed):
 
 
 def shipped():
-    """python dqn.py, which makes the player in save/; that player in 1,000 new games."""
-    run = subprocess.run([sys.executable, "dqn.py"], capture_output=True, text=True, cwd=ROOT)
+    """python dqn.py, which makes the player in save/; how many of 1,000 new games it wins.
+
+    On the way, an animation of the agent after 5 games, 40 and all, and what pictures.py draws of
+    its network: both Q values over angle and angular velocity, and the last 300 states.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "dqn.py").write_text(patched(STAGES))
+        run = subprocess.run([sys.executable, "dqn.py"], cwd=folder, capture_output=True, text=True)
+        for file in PLAYER.name, PLAYER.name.replace("weights.h5", "png"):
+            shutil.copy(Path(folder, "save", file), ROOT / "save")
+        looks = {}
+        for name, file in zip(("early", "midway", "end"), sorted(Path(folder).glob("*.npy"))):
+            weights = file.with_suffix(".weights.h5")
+            subprocess.run([sys.executable, "dqn.py", "--weights", weights,
+                            "--gif", ROOT / f"save/player-{name}.gif"], cwd=folder, check=True)
+            looks[f"{name} states"] = np.load(file)
+            looks[f"{name} Q"] = agent_with(weights).predict(UPRIGHT).astype("float32")
+    np.savez_compressed(ROOT / "tests/results/shipped.npz", **looks)
     return dict(won=won_of(agent_with(PLAYER), 1000), stdout=run.stdout)
 
 
