@@ -75,6 +75,7 @@ def replays(count):
 
 
 OURS, POST = "dqn.py as it is", "all of these: the post"
+SHRINKING = "after wins, `RMSprop(learning_rate=.002, epsilon=1)`"
 ON_V0 = CLOCK_IS_LOSS + [("'CartPole-v1', render_mode=None", "'CartPole-v0'")]
 ROWS = {  # name: what is changed, and on which seeds, less 21000
     OURS: ([], range(40)),
@@ -86,8 +87,7 @@ ROWS = {  # name: what is changed, and on which seeds, less 21000
     "after wins, a memory of everything": (AFTER_WINS + ALL_MEMORY, range(20)),
     "after wins, a target network": (AFTER_WINS + TARGET_NETWORK, range(20)),
     "after wins, all of `target_f` from a target network": (AFTER_WINS + BOTH_HELD, range(20)),
-    "after wins, `RMSprop(learning_rate=.002, epsilon=1)`": (
-        AFTER_WINS + SMALLER_STEPS, range(20)),
+    SHRINKING: (AFTER_WINS + SMALLER_STEPS, range(20)),
     "8 replays after a loss, `epsilon` as fast": (replays(8), range(10)),
     "16 replays after a loss, `epsilon` as fast": (replays(16), range(10)),
     "32 replays after a loss, `epsilon` as fast": (replays(32), range(10)),
@@ -108,8 +108,9 @@ ROWS = {  # name: what is changed, and on which seeds, less 21000
     "Double DQN": (DOUBLE, range(10)),
     "a step for each frame, `learning_rate` .0001": (STEP_FOR_EACH + POST_RATE, range(3)),
 }
+RULES = "as it is", "smaller steps", "target network", "all held"
 BURST = [("    save_curve(scores,", """\
-    # Once solved: replay 64 times in a row, ten times from the same weights and the same memory
+    # In the end, replay 64 times in a row, ten times from the same weights and the same memory
     frames = np.vstack([frame[0] for frame in agent.memory])
     solved_weights, older = agent.weights, copy.copy(agent)
     velocities = [variable.numpy() for variable in agent.model.optimizer.variables[2:]]
@@ -122,7 +123,7 @@ BURST = [("    save_curve(scores,", """\
         del agent.predict
         return older.predict(states)
 
-    for rule in "as it is", "smaller steps", "target network", "all held":
+    for rule in RULES:
         agent.model.compile(loss='mse', optimizer=RMSprop(learning_rate=.002, epsilon=1)
                             if rule == "smaller steps" else RMSprop(learning_rate=.001))
         optimizer = agent.model.optimizer
@@ -223,12 +224,18 @@ def experiment(changed, seed):
     return dict(won=numbers_in(stdout, "exam"), scores=numbers_in(stdout, "score"))
 
 
-def burst(seed):
-    """64 replays of a solved player on its own memory, by four rules, ten times each."""
-    stdout, *_ = train(BURST, seed)
+def burst(changed, seed):
+    """64 replays of a solved player on its own memory, by four rules, ten times each.
+
+    Or of the agent of another row after game 400, by the rule that it learnt with.
+    """
+    rules = RULES if changed == OURS else ("smaller steps",)
+    row = ROWS[changed][0] + ([] if changed == OURS else NO_STOP)
+    stdout, *_ = train(row + BURST + [("in RULES:", f"in {rules}:")], seed,
+                       1000 if changed == OURS else 400)
     return dict(gap=numbers_in(stdout, "gap"), Q=numbers_in(stdout, "Q"), **{
         f"{rule}, {name}": numbers_in(stdout, f"{rule}, {name}")
-        for rule in ("as it is", "smaller steps", "target network", "all held")
+        for rule in RULES
         for name in ("won after 1", "won after 8", "won after 64", "rose", "moved", "turned")})
 
 
@@ -264,7 +271,8 @@ PARTS = {  # part: the arguments of its runs. Nothing was chosen on these seeds
     seeds: [dict(seed=21000 + n) for n in range(60)],
     experiment: [dict(changed=row, seed=21000 + n) for n in range(40)
                  for row, (_, some) in ROWS.items() if n in some],
-    burst: [dict(seed=21000 + n) for n in range(20)],
+    burst: [*(dict(changed=OURS, seed=21000 + n) for n in range(20)),
+            *(dict(changed=SHRINKING, seed=21000 + n) for n in range(10))],
     shipped: [{}],
     acrobot: [dict(seed=21000 + n) for n in range(5)],
 }

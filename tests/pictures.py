@@ -1,8 +1,8 @@
-"""`python tests/pictures.py` makes RESULTS.md and two pictures of the runs in tests/results/."""
+"""`python tests/pictures.py` makes RESULTS.md and three pictures of the runs in tests/results/."""
 from statistics import mean, median, stdev
 
 import numpy as np
-from benchmark import ACROBOT, ON_V0, OURS, POST, ROOT, ROWS, read
+from benchmark import ACROBOT, ANGLES, ON_V0, OURS, POST, ROOT, ROWS, RULES, VELOCITIES, read
 from matplotlib.figure import Figure
 
 # Half of a 95 % interval in standard errors (Student's t), by the number of seeds
@@ -109,10 +109,22 @@ def won(row):
     return [int(line["won"]) for line in EXPERIMENT if line["changed"] == row]
 
 
+def skilled(row):
+    """How many of a row's seeds win all of these 100 games: "3 of 20"."""
+    return f"{won(row).count(100)} of {len(won(row))}"
+
+
 def past():
     """dqn.py as it is: the mean score in up to 200 games after the bar, a figure for each seed."""
     bar = games_to_bar(OURS, 600)
     return [mean(scores[bar[seed]:][:200]) for seed, scores in runs(OURS).items()]
+
+
+def next_won(row):
+    """How often the game after a won one is won, in games 201 to 400: "99% of 7615"."""
+    after = [later == 500 for scores in runs(row).values()
+             for score, later in zip(scores[200:], scores[201:400]) if score == 500]
+    return f"{100 * mean(after):.0f}% of {len(after)}" if after else ""
 
 
 def compared(row):
@@ -121,7 +133,8 @@ def compared(row):
 
 
 def experiment():
-    yield ["changed", "bar", "games, median", "more games", "later", "worst", "points lower", "won"]
+    yield ["changed", "bar", "games, median", "more games", "later", "worst", "points lower",
+           "won", "all 100", "next won"]
     our_games, our_score = games_to_bar(OURS), later(OURS)
     for row in filter(runs, ROWS):
         games, score = games_to_bar(row), later(row)
@@ -132,7 +145,7 @@ def experiment():
         ] if compared(row) else ["", ""]
         yield [row, reached(row), f"{middle:g}" if middle < 401 else "> 400", more,
                f"{mean(score.values()):.0f}", f"{min(score.values()):.0f}", lower,
-               f"{mean(won(row)):.0f}"]
+               f"{mean(won(row)):.0f}", skilled(row), next_won(row)]
 
 
 def seeds():
@@ -175,21 +188,41 @@ def learning():
 
 
 def undone():
-    """A line for each row, and on it a dot for each seed: its mean score in games 301 to 400."""
+    """A line for each row, and on it a dot for each seed: how many of 100 new games it wins."""
     axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
     for y, (row, label) in enumerate(UNDONE.items()):
-        score = list(later(row).values())
-        jitter = np.random.default_rng(0).uniform(-.25, .25, len(score))
+        jitter = np.random.default_rng(0).uniform(-.25, .25, len(won(row)))
         color = {OURS: "C0", POST: "C3"}.get(row, "C1")
-        axes.plot(score, y + jitter, "o", color=color, alpha=.6, markersize=5, markeredgewidth=0)
+        axes.plot(won(row), y + jitter, "o", color=color, alpha=.6, markersize=5, markeredgewidth=0)
     axes.set_yticks(range(len(UNDONE)), UNDONE.values())
     right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(UNDONE)), map(reached, UNDONE))
-    right.set_ylabel("seeds that reach the bar")
-    axes.set(xlabel="mean score of games 301 to 400: a dot for each seed", xlim=(0, 510))
+    right.set_yticks(range(len(UNDONE)), map(skilled, UNDONE))
+    right.set_ylabel("seeds that win all 100")
+    axes.set(xlabel="games won of 100, without random pushes, after game 400: a dot for each seed",
+             xlim=(-2, 102))
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=.3)
     axes.figure.savefig(ROOT / "save/undone.png", dpi=100)
+
+
+def look():
+    """The larger Q value at three stages of a training, where the choice turns, and last states."""
+    figure = Figure(figsize=(9, 3.3), layout="constrained")
+    looks = np.load(ROOT / "tests/results/shipped.npz")
+    panels = figure.subplots(1, 3, sharey=True)
+    titles = "after 5 games", "after 40 games", "in the end"
+    for axes, stage, title in zip(panels, ("early", "midway", "end"), titles, strict=True):
+        values = looks[f"{stage} Q"].reshape(len(VELOCITIES), len(ANGLES), 2)
+        colors = axes.pcolormesh(ANGLES, VELOCITIES, values.max(axis=2), shading="gouraud",
+                                 cmap="RdYlGn", vmin=-100, vmax=100)
+        axes.contour(ANGLES, VELOCITIES, values[:, :, 1] - values[:, :, 0], [0], colors="black")
+        _, _, angle, velocity = looks[f"{stage} states"].T
+        axes.plot(np.degrees(angle), velocity, "k.", markersize=2, alpha=.4)
+        axes.set(title=title, xlabel="angle (degrees)", xlim=ANGLES[[0, -1]],
+                 ylim=VELOCITIES[[0, -1]])
+    panels[0].set_ylabel("angular velocity (rad/s)")
+    figure.colorbar(colors, ax=panels, label="larger Q value")
+    figure.savefig(ROOT / "save/look.png", dpi=100)
 
 
 if __name__ == "__main__":
@@ -200,3 +233,4 @@ if __name__ == "__main__":
         intervals=intervals, missed=f"{.05 * intervals:.0f}"))
     learning()
     undone()
+    look()
