@@ -1,7 +1,7 @@
 """Deep Q Learning with Keras and Gym: Keon Kim's script of 2017, changed so that it learns.
 
-Read it beside the post (keon.github.io/deep-q-learning). `post:` tells what the post has in that
-place; README.md has the reasons. What Keras 3 and Gymnasium call by new names is not marked.
+Read it beside the post (keon.github.io/deep-q-learning). `post:` tells what the post's full listing
+has in that place; README.md has the reasons. New names in Keras and Gymnasium are not marked.
 """
 import argparse
 import copy
@@ -18,10 +18,8 @@ if __name__ == "__main__":
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and more threads slow it down
         TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide most messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
-    # For pictures in files. Without it, what a notebook sets for its own can stop Keras's import;
-    # with it, plt.show() shows nothing
-    if "ipykernel" not in sys.modules:
-        os.environ["MPLBACKEND"] = "agg"
+    if "ipykernel" not in sys.modules:  # nor a notebook's setting, which can stop Keras's import
+        os.environ["MPLBACKEND"] = "agg"  # pictures go into files: plt.show() shows none
 
 import gymnasium as gym
 import keras
@@ -35,37 +33,39 @@ from keras.optimizers import RMSprop
 class DQNAgent:
     """An agent that learns to play `env` ("Putting It All Together" in the post).
 
-    A state is an array (1, 4): the cart's position and velocity, the pole's angle and angular
-    velocity. Action 0 pushes the cart to the left, 1 to the right.
+    In each frame of a game it sees a state, an array (1, 4): the cart's position and velocity, the
+    pole's angle and angular velocity. Its action pushes the cart: 0 to the left, 1 to the right.
     """
     def __init__(self, env):
         self.env = env
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
         self.gamma = 0.99  # decay rate: a reward a frame later counts .99 of one now; post: 0.9
         self.epsilon = 1  # exploration: the share of random actions
-        self.epsilon_decay = .995  # its factor in each replay. A lost game has 64; post: 1
+        self.epsilon_decay = .995  # its factor in each replay: 64 a lost game (post: one)
         self.epsilon_min = 0.1
         self.learning_rate = 0.001  # the size of a step; post: 0.0001
         self._build_model()
 
     def _build_model(self):
-        # The four numbers of a state go in, the values of the two actions come out. The value of an
-        # action is the sum of all rewards that follow it, the later ones counting less (gamma)
+        # The four numbers of a state go in, the values of the two actions come out. An action's
+        # value is the sum of all rewards that follow if the better actions are taken from then on,
+        # later ones counting less. So it equals its own reward plus gamma times the better value of
+        # the next state: replay trains the network to agree with itself in this
         model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
-        # A learning_rate that is changed later does not reach the optimizer
+        # (A later change of learning_rate has no effect)
         model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
         self.model = model
         # Not in the post: a copy of the weights, with which predict, below, is much faster than
-        # Keras. Repeat this line after any change of yours: set_weights, load_weights, a new model
+        # Keras. Repeat the next line after set_weights, load_weights, a fit, or with a new model
         self.weights = self.model.get_weights()
 
     def remember(self, state, action, reward, next_state, done):
-        """Append one frame to the memory ("Remember"). done: True if it lost the game."""
+        """Append one frame to the memory ("Remember"). done: True if the game was lost in it."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
@@ -80,14 +80,14 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Train once, on n = batch_size frames (or the memory's length, if less) ("Replay")."""
-        # Draw n frames at random: batches is their number, then their places in the memory
+        # Draw n frames at random, repeats allowed. batches is their number, then their positions
         batches = min(batch_size, len(self.memory))
         batches = np.random.choice(len(self.memory), batches)
         states = np.vstack([self.memory[i][0] for i in batches])  # (n, 4)
         next_states = np.vstack([self.memory[i][3] for i in batches])  # (n, 4)
-        # Ask the network for all values before it changes. post: in the loop, each row after the
-        # fit of the row before. (In later DQNs an older copy of the network, the "target network",
-        # answers for next_states. There is none here)
+        # Ask the network for all values before it changes. post: in the loop, so that each row sees
+        # the changes by the rows before. (In later DQNs an older copy of the network, the "target
+        # network", answers for next_states, to keep the targets steady. There is none here)
         future = self.predict(next_states)  # (n, 2)
         target_f = self.predict(states)  # (n, 2), to be corrected for the actions taken
         for row, i in enumerate(batches):
@@ -97,7 +97,7 @@ class DQNAgent:
             if not done:
                 # ... and otherwise, gamma times the value of the better action in the next state
                 target = reward + self.gamma * np.amax(future[row])
-            # The action not taken keeps the network's own answer: an error of 0
+            # Correct only the action taken. The other keeps the network's answer: an error of 0
             target_f[row][action] = target
         # Move the network's answers towards target_f, by one step of the optimizer for all n rows.
         # post: self.model.fit in the loop, a step for each row
@@ -106,9 +106,8 @@ class DQNAgent:
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
 
-    # Not in the post: the rest of the class, the functions below it, and the options. A first
-    # reading goes on at "Make the game". (load and save have their names from the author's later
-    # code)
+    # Not in the post: the rest of the class, the functions below it, and the options. On a first
+    # reading, skip to "Make the game" near the end, and come back for sit_exam
 
     def predict(self, states):
         """Do as model.predict, but faster: states (n, 4) give values (n, 2).
@@ -117,7 +116,7 @@ class DQNAgent:
         model it may fail: let it return self.model.predict_on_batch(states).
         """
         # For one state, model.predict_on_batch takes dozens of times as long, and model.predict
-        # thousands of times. An error shows its line, hence the two comments
+        # thousands of times
         known = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         layers = zip(self.model.layers, self.weights[::2], self.weights[1::2], strict=True)
         for layer, kernel, bias in layers:  # an error? See the docstring
@@ -145,10 +144,13 @@ class DQNAgent:
 
 
 def sit_exam(agent, games):
-    """Play the new games of a vector environment, without exploring; return how many are won."""
+    """Play the new games of a vector environment, without exploring; return how many are won.
+
+    To win is to last 500 frames.
+    """
     states, _ = games.reset()
     lost = truncated = np.zeros(games.num_envs, bool)
-    # They are played side by side, so for all that were not lost, time is up in the same frame
+    # All begin together, so the first to be truncated shows that 500 frames are over
     while not (np.any(truncated) or np.all(lost)):
         actions = np.argmax(agent.predict(states), axis=1)
         states, _, terminated, truncated, _ = games.step(actions)
@@ -219,8 +221,8 @@ if __name__ == "__main__":
         sys.exit()
     keras.config.set_floatx("float32")  # whatever the user's keras.json says
     keras.utils.set_random_seed(args.seed)  # the same seed repeats a training on the same machine
-    # Make the game, and the agent for it. render_mode="human" shows all games in a window. (For
-    # another game more has to be changed: see README.md)
+    # Make the game (another one needs more changes: see README.md), and the agent for it.
+    # render_mode="human" shows all games in a window
     env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render() in the loop
     env.reset(seed=args.seed)  # not in the post; nor is the next line
     env.action_space.seed(args.seed)
@@ -235,8 +237,7 @@ if __name__ == "__main__":
     scores, solved = [], False
     # Iterate the game
     for e in range(args.episodes):  # post: episodes
-        # A new game starts with the pole nearly upright. (If you scale states, then also below, in
-        # sit_exam and in watch)
+        # A new game starts with the pole nearly upright
         state, _ = env.reset()
         state = np.reshape(state, [1, 4])
         # time_t counts the frames that the pole stays up. CartPole-v1 ends a game after 500, the
@@ -245,17 +246,17 @@ if __name__ == "__main__":
             # Decide action
             action = agent.act(state)
             # Push the cart, and see what comes of it. terminated: the pole fell, or the cart left
-            # the track. truncated: 500 frames are over. post: done is either
+            # the track. truncated: 500 frames are over. post: done, here and below, for both
             next_state, reward, terminated, truncated, _ = env.step(action)
-            next_state = np.reshape(next_state, [1, 4])
+            next_state = np.reshape(next_state, [1, 4])  # (scaled? Also above, sit_exam, watch)
             # Gym gives a 1 for every frame, also the last: make a loss hurt. To be truncated is no
-            # loss, so no -100, and the last target has a future, too. post: if done
+            # loss, so there is no -100, and replay adds the value of the next state
             reward = -100 if terminated else reward
-            # Keep the frame for replay. post: done
+            # Keep the frame for replay
             agent.remember(state, action, reward, next_state, terminated)
             # Where this frame ended, the next one begins
             state = copy.deepcopy(next_state)
-            # Either way the game is over. post: if done
+            # Either way the game is over
             if terminated or truncated:
                 # Say how long it lasted, and leave the inner loop
                 scores.append(time_t + 1)  # not in the post; nor are mean, epsilon and flush
@@ -264,7 +265,7 @@ if __name__ == "__main__":
                       f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}", flush=True)
                 break
         # Not in the post: stop when it is solved. Gym's bar is a mean of 475 over 100 games (195 in
-        # v0). As the weights changed during these, those of now must also win 100 new games
+        # v0). The weights changed during these, so the present ones must also win 100 new games
         exam_due = len(scores) >= 100 and mean >= 475
         if exam_due:
             won = sit_exam(agent, exam)
@@ -272,10 +273,10 @@ if __name__ == "__main__":
             solved = won == 100
             if solved:
                 break
-        # Learn after a lost game. Replays after a won one often spoil the network. After a failed
-        # exam, too: else the same weights would sit it again. post: after each game
+        # Learn after a lost game, and after a failed exam, as the same weights would fail it again.
+        # post: after each game; but after a won one, replays often spoil the winner
         if terminated or exam_due:
-            # post: once. Each lowers epsilon, which is .1 after 8 such games, in the post after 460
+            # post: once. epsilon is .1 after 460 replays: 8 lost games here, 460 games in the post
             for _ in range(64):
                 agent.replay(32)
         # Not in the post: save the weights, every tenth game, in case it is stopped
