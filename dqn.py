@@ -1,7 +1,7 @@
 """Deep Q Learning with Keras and Gym: Keon Kim's script of 2017, changed so that it learns.
 
 Read it beside the post (keon.github.io/deep-q-learning). `post:` tells what the post's full listing
-has in that place; README.md has the reasons. New names in Keras and Gymnasium are not marked.
+has in that place; README.md has the reasons. What Keras or Gym renamed or split is not marked.
 """
 import argparse
 import copy
@@ -18,8 +18,10 @@ if __name__ == "__main__":
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and more threads slow it down
         TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide most messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
-    if "ipykernel" not in sys.modules:  # nor a notebook's setting, which can stop Keras's import
-        os.environ["MPLBACKEND"] = "agg"  # pictures go into files: plt.show() shows none
+    # What a script inherits from a notebook can stop the import of Keras. "agg" draws into files
+    # only: a plt.show() shows nothing
+    if "ipykernel" not in sys.modules:
+        os.environ["MPLBACKEND"] = "agg"
 
 import gymnasium as gym
 import keras
@@ -41,23 +43,23 @@ class DQNAgent:
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
         self.gamma = 0.99  # decay rate: a reward a frame later counts .99 of one now; post: 0.9
         self.epsilon = 1  # exploration: the share of random actions
-        self.epsilon_decay = .995  # its factor in each replay: 64 a lost game (post: one)
+        self.epsilon_decay = .995  # epsilon's factor in each replay; the post has fewer replays
         self.epsilon_min = 0.1
         self.learning_rate = 0.001  # the size of a step; post: 0.0001
         self._build_model()
 
     def _build_model(self):
-        # The four numbers of a state go in, the values of the two actions come out. An action's
-        # value is the sum of all rewards that follow if the better actions are taken from then on,
-        # later ones counting less. So it equals its own reward plus gamma times the better value of
-        # the next state: replay trains the network to agree with itself in this
+        # The four numbers of a state go in; out come the network's guesses of the two actions' Q
+        # values. A Q value is the sum of all rewards that follow if the better actions are taken
+        # from then on, later ones counting less. So it equals the action's own reward plus gamma
+        # times the larger Q value of the next state, and replay teaches the network just this
         model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
-        # (A later change of learning_rate has no effect)
+        # (The optimizer does not see a later change of self.learning_rate)
         model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
         self.model = model
         # Not in the post: a copy of the weights, with which predict, below, is much faster than
@@ -65,7 +67,7 @@ class DQNAgent:
         self.weights = self.model.get_weights()
 
     def remember(self, state, action, reward, next_state, done):
-        """Append one frame to the memory ("Remember"). done: True if the game was lost in it."""
+        """Append one frame ("Remember"). done: it lost the game; post: lost, or time is up."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
@@ -73,9 +75,9 @@ class DQNAgent:
         if np.random.rand() <= self.epsilon:
             # Explore: any action may turn out to be better than it looks
             return self.env.action_space.sample()  # post: env, the global one
-        # Ask the network for the values of both. post: self.model.predict(state)
+        # Ask the network for the values of both actions. post: self.model.predict(state)
         act_values = self.predict(np.atleast_2d(state))  # (1, 2)
-        # Take the better one
+        # Take the action with the larger one
         return np.argmax(act_values[0])
 
     def replay(self, batch_size):
@@ -92,10 +94,10 @@ class DQNAgent:
         target_f = self.predict(states)  # (n, 2), to be corrected for the actions taken
         for row, i in enumerate(batches):
             _, action, reward, _, done = self.memory[i]
-            # What the action turned out to be worth: its reward, which is all if the game was lost
+            # A better guess of the action's value: its reward, and no more if the game was lost
             target = reward
             if not done:
-                # ... and otherwise, gamma times the value of the better action in the next state
+                # ... else plus gamma times the larger value of the next state, itself a guess
                 target = reward + self.gamma * np.amax(future[row])
             # Correct only the action taken. The other keeps the network's answer: an error of 0
             target_f[row][action] = target
@@ -112,21 +114,22 @@ class DQNAgent:
     def predict(self, states):
         """Do as model.predict, but faster: states (n, 4) give values (n, 2).
 
-        It knows a Sequential of Dense layers with a bias, and the activations below. With any other
-        model it may fail: let it return self.model.predict_on_batch(states).
+        It knows a Sequential of Dense layers with a bias, and the activations below. For any other
+        model it fails or is wrong: let it return self.model.predict_on_batch(states).
         """
         # For one state, model.predict_on_batch takes dozens of times as long, and model.predict
         # thousands of times
+        values = states
         known = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         layers = zip(self.model.layers, self.weights[::2], self.weights[1::2], strict=True)
         for layer, kernel, bias in layers:  # an error? See the docstring
-            states = known[layer.activation.__name__](states @ kernel + bias)  # see the docstring
-        return states
+            values = known[layer.activation.__name__](values @ kernel + bias)  # see the docstring
+        return values
 
     def load(self, name):
         """Read the weights in the file `name`, *.weights.h5, and stop exploring (epsilon 0).
 
-        Keras raises an OSError without such a file, a ValueError if they fit another network.
+        Keras raises an OSError if there is no such file, a ValueError if it is another network's.
         """
         self.model.optimizer.build(self.model.trainable_variables)  # unbuilt, it makes Keras warn
         self.model.load_weights(name)
@@ -136,7 +139,7 @@ class DQNAgent:
 
     def save(self, name):
         """Write the weights to the file `name`, *.weights.h5; Keras refuses any other ending."""
-        # Written beside an older file, and renamed when it is whole: neither can be lost
+        # Written beside the older file, then renamed: if stopped midway, the older one is whole
         folder, file = os.path.split(name)
         part = os.path.join(folder, f"{os.getpid()}.{file}")
         self.model.save_weights(part)
@@ -144,17 +147,14 @@ class DQNAgent:
 
 
 def sit_exam(agent, games):
-    """Play the new games of a vector environment, without exploring; return how many are won.
-
-    To win is to last 500 frames.
-    """
+    """Play a new game in each of `games`, without exploring; return how many last 500 frames."""
     states, _ = games.reset()
     lost = truncated = np.zeros(games.num_envs, bool)
     # All begin together, so the first to be truncated shows that 500 frames are over
     while not (np.any(truncated) or np.all(lost)):
         actions = np.argmax(agent.predict(states), axis=1)
         states, _, terminated, truncated, _ = games.step(actions)
-        lost = lost | terminated  # such a game begins anew by itself, but counts as lost
+        lost = lost | terminated  # a lost game begins anew by itself, but counts as lost
     return np.sum(~lost)
 
 
@@ -199,9 +199,9 @@ def save_curve(scores, name):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description="Train a CartPole player, or show the saved one")
     parser.add_argument("--watch", action="store_true", help="show a game of the saved player")
-    parser.add_argument("--gif", metavar="FILE.gif", help="save such a game")
+    parser.add_argument("--gif", metavar="FILE.gif", help="save a game of it as an animation")
     parser.add_argument("--episodes", type=int, default=1000, help="the most games to train for")
     parser.add_argument("--seed", type=int, default=0, help="each number gives another training")
     parser.add_argument("--weights", metavar="NAME", default="save/cartpole-dqn",
@@ -220,10 +220,10 @@ if __name__ == "__main__":
             sys.exit(f"dqn.py: is {player} of another network? {error}".splitlines()[0])
         sys.exit()
     keras.config.set_floatx("float32")  # whatever the user's keras.json says
-    keras.utils.set_random_seed(args.seed)  # the same seed repeats a training on the same machine
+    keras.utils.set_random_seed(args.seed)  # repeats a training on the same machine
     # Make the game (another one needs more changes: see README.md), and the agent for it.
-    # render_mode="human" shows all games in a window
-    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render() in the loop
+    # render_mode="human" shows all games in a window, at 50 frames a second
+    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; "# env.render()" in the loop
     env.reset(seed=args.seed)  # not in the post; nor is the next line
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
@@ -237,7 +237,8 @@ if __name__ == "__main__":
     scores, solved = [], False
     # Iterate the game
     for e in range(args.episodes):  # post: episodes
-        # A new game starts with the pole nearly upright
+        # A new game starts with the pole nearly upright. (If you scale states, do it in all places:
+        # here, next_state, sit_exam, watch)
         state, _ = env.reset()
         state = np.reshape(state, [1, 4])
         # time_t counts the frames that the pole stays up. CartPole-v1 ends a game after 500, the
@@ -246,18 +247,18 @@ if __name__ == "__main__":
             # Decide action
             action = agent.act(state)
             # Push the cart, and see what comes of it. terminated: the pole fell, or the cart left
-            # the track. truncated: 500 frames are over. post: done, here and below, for both
+            # the track. truncated: 500 frames are over. post: done, for either
             next_state, reward, terminated, truncated, _ = env.step(action)
-            next_state = np.reshape(next_state, [1, 4])  # (scaled? Also above, sit_exam, watch)
+            next_state = np.reshape(next_state, [1, 4])
             # Gym gives a 1 for every frame, also the last: make a loss hurt. To be truncated is no
             # loss, so there is no -100, and replay adds the value of the next state
-            reward = -100 if terminated else reward
+            reward = -100 if terminated else reward  # post: if done
             # Keep the frame for replay
-            agent.remember(state, action, reward, next_state, terminated)
+            agent.remember(state, action, reward, next_state, terminated)  # post: done
             # Where this frame ended, the next one begins
             state = copy.deepcopy(next_state)
-            # Either way the game is over
-            if terminated or truncated:
+            # Lost or not, the game is over
+            if terminated or truncated:  # post: if done
                 # Say how long it lasted, and leave the inner loop
                 scores.append(time_t + 1)  # not in the post; nor are mean, epsilon and flush
                 mean = np.mean(scores[-100:])
@@ -265,7 +266,8 @@ if __name__ == "__main__":
                       f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}", flush=True)
                 break
         # Not in the post: stop when it is solved. Gym's bar is a mean of 475 over 100 games (195 in
-        # v0). The weights changed during these, so the present ones must also win 100 new games
+        # v0). The weights changed during these, so the present ones must then win 100 new games,
+        # without random actions
         exam_due = len(scores) >= 100 and mean >= 475
         if exam_due:
             won = sit_exam(agent, exam)
@@ -273,13 +275,13 @@ if __name__ == "__main__":
             solved = won == 100
             if solved:
                 break
-        # Learn after a lost game, and after a failed exam, as the same weights would fail it again.
+        # Learn after a lost game, and after a failed exam, lest the same weights sit the next one.
         # post: after each game; but after a won one, replays often spoil the winner
         if terminated or exam_due:
             # post: once. epsilon is .1 after 460 replays: 8 lost games here, 460 games in the post
             for _ in range(64):
                 agent.replay(32)
-        # Not in the post: save the weights, every tenth game, in case it is stopped
+        # Not in the post: save the weights, every tenth game, in case the training is stopped
         if len(scores) % 10 == 0:
             agent.save(unsolved)
     # Not in the post: save the player and its curve. An unsolved one does not replace a solved one
