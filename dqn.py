@@ -122,8 +122,8 @@ class DQNAgent:
         values = states
         known = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         layers = zip(self.model.layers, self.weights[::2], self.weights[1::2], strict=True)
-        for layer, kernel, bias in layers:  # an error? See the docstring
-            values = known[layer.activation.__name__](values @ kernel + bias)  # see the docstring
+        for layer, kernel, bias in layers:  # fails? See above
+            values = known[layer.activation.__name__](values @ kernel + bias)  # fails? See above
         return values
 
     def load(self, name):

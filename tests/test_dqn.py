@@ -203,7 +203,7 @@ def test_another_network_works_or_complains(hidden, error):
     if error:
         with pytest.raises(error) as raised:
             agent.replay(32)
-        assert "docstring" in str(raised.traceback[-1].statement)  # the traceback shows the line
+        assert "See above" in str(raised.traceback[-1].statement)  # the traceback shows the line
     else:
         agent.replay(32)
         assert_predict_is_model_predict(agent)
