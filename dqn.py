@@ -1,7 +1,7 @@
 """Deep Q Learning with Keras and Gym: Keon Kim's script of 2017, changed so that it learns.
 
 Read it beside the post (keon.github.io/deep-q-learning). `post:` tells what the post's full listing
-has in that place; README.md has the reasons. What Keras or Gym renamed or split is not marked.
+has in that place; README.md has the reasons. What Keras and Gym themselves changed is not marked.
 """
 import argparse
 import copy
@@ -18,8 +18,8 @@ if __name__ == "__main__":
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and more threads slow it down
         TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide most messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
-    # What a script inherits from a notebook can stop the import of Keras. "agg" draws into files
-    # only: a plt.show() shows nothing
+    # A script that a notebook starts inherits its MPLBACKEND, which can stop the import of Keras.
+    # "agg" draws into files only: plt.show() shows nothing
     if "ipykernel" not in sys.modules:
         os.environ["MPLBACKEND"] = "agg"
 
@@ -41,18 +41,18 @@ class DQNAgent:
     def __init__(self, env):
         self.env = env
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
-        self.gamma = 0.99  # decay rate: a reward a frame later counts .99 of one now; post: 0.9
+        self.gamma = 0.99  # discount rate: a reward a frame later counts .99 of one now; post: 0.9
         self.epsilon = 1  # exploration: the share of random actions
-        self.epsilon_decay = .995  # epsilon's factor in each replay; the post has fewer replays
+        self.epsilon_decay = .995  # its factor in each replay; post: the same, but fewer replays
         self.epsilon_min = 0.1
         self.learning_rate = 0.001  # the size of a step; post: 0.0001
         self._build_model()
 
     def _build_model(self):
-        # The four numbers of a state go in; out come the network's guesses of the two actions' Q
-        # values. A Q value is the sum of all rewards that follow if the better actions are taken
-        # from then on, later ones counting less. So it equals the action's own reward plus gamma
-        # times the larger Q value of the next state, and replay teaches the network just this
+        # The four numbers of a state go in, guesses of the two actions' Q values come out. An
+        # action's Q value is its reward plus all later ones, each frame of waiting costing a factor
+        # gamma, if the better actions are taken from then on. So, unless the game is lost, it is
+        # the reward plus gamma times the larger Q value of the next state: replay teaches just this
         model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
@@ -67,7 +67,7 @@ class DQNAgent:
         self.weights = self.model.get_weights()
 
     def remember(self, state, action, reward, next_state, done):
-        """Append one frame ("Remember"). done: it lost the game; post: lost, or time is up."""
+        """Append a frame ("Remember"). done: the game was lost in it; post: lost, or time is up."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
@@ -88,37 +88,36 @@ class DQNAgent:
         states = np.vstack([self.memory[i][0] for i in batches])  # (n, 4)
         next_states = np.vstack([self.memory[i][3] for i in batches])  # (n, 4)
         # Ask the network for all values before it changes. post: in the loop, so that each row sees
-        # the changes by the rows before. (In later DQNs an older copy of the network, the "target
-        # network", answers for next_states, to keep the targets steady. There is none here)
+        # the changes by the rows before. (In the DQN of 2015 an older copy, the "target network",
+        # answers for next_states, so that the targets are steadier. There is none here)
         future = self.predict(next_states)  # (n, 2)
         target_f = self.predict(states)  # (n, 2), to be corrected for the actions taken
         for row, i in enumerate(batches):
             _, action, reward, _, done = self.memory[i]
-            # A better guess of the action's value: its reward, and no more if the game was lost
+            # A better guess, as its reward is real: no more than that, if the game was lost
             target = reward
             if not done:
-                # ... else plus gamma times the larger value of the next state, itself a guess
+                # ... else plus gamma times the larger value of the next state, still a guess
                 target = reward + self.gamma * np.amax(future[row])
             # Correct only the action taken. The other keeps the network's answer: an error of 0
             target_f[row][action] = target
-        # Move the network's answers towards target_f, by one step of the optimizer for all n rows.
+        # Move the network's answers closer to target_f, by one step of the optimizer for all rows.
         # post: self.model.fit in the loop, a step for each row
         self.model.train_on_batch(states, target_f)
         self.weights = self.model.get_weights()  # else act and the targets never change
         if self.epsilon > self.epsilon_min:
             self.epsilon *= self.epsilon_decay
 
-    # Not in the post: the rest of the class, the functions below it, and the options. On a first
-    # reading, skip to "Make the game" near the end, and come back for sit_exam
+    # Not in the post: the rest of the class, the functions and the options. On a first reading,
+    # skip to "Make the game" near the end, and come back for sit_exam
 
     def predict(self, states):
-        """Do as model.predict, but faster: states (n, 4) give values (n, 2).
+        """Do as model.predict, thousands of times faster: states (n, 4) give values (n, 2).
 
         It knows a Sequential of Dense layers with a bias, and the activations below. For any other
-        model it fails or is wrong: let it return self.model.predict_on_batch(states).
+        model it fails or is wrong: let it return self.model.predict_on_batch(states), which takes
+        dozens of times as long for one state.
         """
-        # For one state, model.predict_on_batch takes dozens of times as long, and model.predict
-        # thousands of times
         values = states
         known = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         layers = zip(self.model.layers, self.weights[::2], self.weights[1::2], strict=True)
@@ -129,7 +128,7 @@ class DQNAgent:
     def load(self, name):
         """Read the weights in the file `name`, *.weights.h5, and stop exploring (epsilon 0).
 
-        Keras raises an OSError if there is no such file, a ValueError if it is another network's.
+        Keras raises an OSError if there is no such file, a ValueError if its shapes are others.
         """
         self.model.optimizer.build(self.model.trainable_variables)  # unbuilt, it makes Keras warn
         self.model.load_weights(name)
@@ -147,7 +146,7 @@ class DQNAgent:
 
 
 def sit_exam(agent, games):
-    """Play a new game in each of `games`, without exploring; return how many last 500 frames."""
+    """Play a new game in each of `games`, without exploring; return how many are won."""
     states, _ = games.reset()
     lost = truncated = np.zeros(games.num_envs, bool)
     # All begin together, so the first to be truncated shows that 500 frames are over
@@ -162,11 +161,11 @@ def watch(weights, gif):
     """Play one game with the weights of a file: in a window, or into the file `gif`, if named."""
     if gif:
         from PIL import Image
-        os.environ["SDL_VIDEODRIVER"] = "dummy"  # draw without a screen
+        os.environ["SDL_VIDEODRIVER"] = "dummy"  # draw without a screen, whatever was set
     else:
         import pygame
         pygame.display.init()
-        if pygame.display.get_driver() == "offscreen":  # SDL's last resort
+        if pygame.display.get_driver() == "offscreen":  # SDL found none
             raise RuntimeError("there is no screen for a window; --gif FILE needs none")
     env = gym.make('CartPole-v1', render_mode="rgb_array" if gif else "human")
     agent = DQNAgent(env)
@@ -205,7 +204,8 @@ if __name__ == "__main__":
     parser.add_argument("--episodes", type=int, default=1000, help="the most games to train for")
     parser.add_argument("--seed", type=int, default=0, help="each number gives another training")
     parser.add_argument("--weights", metavar="NAME", default="save/cartpole-dqn",
-                        help="the player is saved in NAME.weights.h5, and shown from there")
+                        help="the player's file is NAME.weights.h5, or, until it is solved, "
+                             "NAME.unsolved.weights.h5")
     args = parser.parse_args()
     name = args.weights.removesuffix(".weights.h5")
     player, unsolved = f"{name}.weights.h5", f"{name}.unsolved.weights.h5"
@@ -221,13 +221,13 @@ if __name__ == "__main__":
         sys.exit()
     keras.config.set_floatx("float32")  # whatever the user's keras.json says
     keras.utils.set_random_seed(args.seed)  # repeats a training on the same machine
-    # Make the game (another one needs more changes: see README.md), and the agent for it.
-    # render_mode="human" shows all games in a window, at 50 frames a second
+    # Make the game (another one needs more changes: see README.md), and the agent for it. With
+    # render_mode="human" a window shows all games, at 50 frames a second
     env = gym.make('CartPole-v1', render_mode=None)  # post: v0; "# env.render()" in the loop
-    env.reset(seed=args.seed)  # not in the post; nor is the next line
+    env.reset(seed=args.seed)  # not in the post, as the next line: games that can be repeated
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
-    # Not in the post: the games of the exam, the folder of the weights, and the scores
+    # Not in the post: 100 games side by side for the exam, a folder for the weights, the scores
     exam = gym.make_vec('CartPole-v1', 100)
     exam.reset(seed=args.seed + 10 ** 6)  # other games than those of the training
     folder = os.path.dirname(name) or "."
@@ -237,8 +237,7 @@ if __name__ == "__main__":
     scores, solved = [], False
     # Iterate the game
     for e in range(args.episodes):  # post: episodes
-        # A new game starts with the pole nearly upright. (If you scale states, do it in all places:
-        # here, next_state, sit_exam, watch)
+        # A new game starts with the pole nearly upright
         state, _ = env.reset()
         state = np.reshape(state, [1, 4])
         # time_t counts the frames that the pole stays up. CartPole-v1 ends a game after 500, the
@@ -251,7 +250,7 @@ if __name__ == "__main__":
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # Gym gives a 1 for every frame, also the last: make a loss hurt. To be truncated is no
-            # loss, so there is no -100, and replay adds the value of the next state
+            # loss: no -100, and replay counts on (not done) as if the game went on
             reward = -100 if terminated else reward  # post: if done
             # Keep the frame for replay
             agent.remember(state, action, reward, next_state, terminated)  # post: done
@@ -265,9 +264,9 @@ if __name__ == "__main__":
                 print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "  # post: time_t
                       f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}", flush=True)
                 break
-        # Not in the post: stop when it is solved. Gym's bar is a mean of 475 over 100 games (195 in
-        # v0). The weights changed during these, so the present ones must then win 100 new games,
-        # without random actions
+        # Not in the post: stop when it is solved, to Gym a mean of 475 over 100 games (195 in v0).
+        # The weights changed during these games, so the present ones must also win an exam, 100 new
+        # games of 500 frames without random actions
         exam_due = len(scores) >= 100 and mean >= 475
         if exam_due:
             won = sit_exam(agent, exam)
@@ -275,10 +274,10 @@ if __name__ == "__main__":
             solved = won == 100
             if solved:
                 break
-        # Learn after a lost game, and after a failed exam, lest the same weights sit the next one.
-        # post: after each game; but after a won one, replays often spoil the winner
+        # Learn after a lost game, and after a failed exam, or the same weights would sit the next.
+        # post: after each game; but after a won one, replays often make a good player worse
         if terminated or exam_due:
-            # post: once. epsilon is .1 after 460 replays: 8 lost games here, 460 games in the post
+            # post: once, too little. epsilon is .1 after 460 replays: here 8 lost games, there 460
             for _ in range(64):
                 agent.replay(32)
         # Not in the post: save the weights, every tenth game, in case the training is stopped
