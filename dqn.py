@@ -18,8 +18,8 @@ if __name__ == "__main__":
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and more threads slow it down
         TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide most messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
-    # A script that a notebook starts inherits its MPLBACKEND, which can stop the import of Keras.
-    # "agg" draws into files only: plt.show() shows nothing
+    # Started by a notebook as a program (!python), it inherits an MPLBACKEND that can stop Keras's
+    # import. "agg" draws files only, no plt.show(). With %run, the notebook's own works
     if "ipykernel" not in sys.modules:
         os.environ["MPLBACKEND"] = "agg"
 
@@ -43,9 +43,9 @@ class DQNAgent:
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
         self.gamma = 0.99  # discount rate: a reward a frame later counts .99 of one now; post: 0.9
         self.epsilon = 1  # exploration: the share of random actions
-        self.epsilon_decay = .995  # its factor in each replay; post: the same, but fewer replays
+        self.epsilon_decay = .995  # its factor in each replay (64 a lost game; post: one a game)
         self.epsilon_min = 0.1
-        self.learning_rate = 0.001  # the size of a step; post: 0.0001
+        self.learning_rate = 0.001  # the optimizer's step, read once, below; post: 0.0001
         self._build_model()
 
     def _build_model(self):
@@ -59,7 +59,6 @@ class DQNAgent:
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(128, activation='tanh'))
         model.add(Dense(2, activation='linear'))
-        # (The optimizer does not see a later change of self.learning_rate)
         model.compile(loss='mse', optimizer=RMSprop(learning_rate=self.learning_rate))
         self.model = model
         # Not in the post: a copy of the weights, with which predict, below, is much faster than
@@ -67,7 +66,7 @@ class DQNAgent:
         self.weights = self.model.get_weights()
 
     def remember(self, state, action, reward, next_state, done):
-        """Append a frame ("Remember"). done: the game was lost in it; post: lost, or time is up."""
+        """Append a frame ("Remember"), states (1, 4). done: it lost the game; post: or time's up."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):
@@ -94,10 +93,10 @@ class DQNAgent:
         target_f = self.predict(states)  # (n, 2), to be corrected for the actions taken
         for row, i in enumerate(batches):
             _, action, reward, _, done = self.memory[i]
-            # A better guess, as its reward is real: no more than that, if the game was lost
+            # A better guess than the network's, as this reward is real. After a loss it is all
             target = reward
             if not done:
-                # ... else plus gamma times the larger value of the next state, still a guess
+                # Otherwise add gamma times the larger value of the next state, itself a guess
                 target = reward + self.gamma * np.amax(future[row])
             # Correct only the action taken. The other keeps the network's answer: an error of 0
             target_f[row][action] = target
@@ -114,7 +113,7 @@ class DQNAgent:
     def predict(self, states):
         """Do as model.predict, thousands of times faster: states (n, 4) give values (n, 2).
 
-        It knows a Sequential of Dense layers with a bias, and the activations below. For any other
+        It knows only a Sequential of Dense layers with a bias, and these activations. For any other
         model it fails or is wrong: let it return self.model.predict_on_batch(states), which takes
         dozens of times as long for one state.
         """
@@ -146,12 +145,15 @@ class DQNAgent:
 
 
 def sit_exam(agent, games):
-    """Play a new game in each of `games`, without exploring; return how many are won."""
-    states, _ = games.reset()
+    """Play new games side by side in `games`, a vector environment of Gym, without exploring.
+
+    Return how many are won, that is, last 500 frames.
+    """
+    states, _ = games.reset()  # (100, 4)
     lost = truncated = np.zeros(games.num_envs, bool)
     # All begin together, so the first to be truncated shows that 500 frames are over
     while not (np.any(truncated) or np.all(lost)):
-        actions = np.argmax(agent.predict(states), axis=1)
+        actions = np.argmax(agent.predict(states), axis=1)  # (100,)
         states, _, terminated, truncated, _ = games.step(actions)
         lost = lost | terminated  # a lost game begins anew by itself, but counts as lost
     return np.sum(~lost)
@@ -200,31 +202,31 @@ def save_curve(scores, name):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train a CartPole player, or show the saved one")
     parser.add_argument("--watch", action="store_true", help="show a game of the saved player")
-    parser.add_argument("--gif", metavar="FILE.gif", help="save a game of it as an animation")
-    parser.add_argument("--episodes", type=int, default=1000, help="the most games to train for")
-    parser.add_argument("--seed", type=int, default=0, help="each number gives another training")
+    parser.add_argument("--gif", metavar="FILE.gif", help="save one as an animation")
+    parser.add_argument("--episodes", type=int, default=1000, help="most games to train for (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="each gives another training (0)")
     parser.add_argument("--weights", metavar="NAME", default="save/cartpole-dqn",
-                        help="the player's file is NAME.weights.h5, or, until it is solved, "
-                             "NAME.unsolved.weights.h5")
+                        help="train, or show, the player NAME.weights.h5 (%(default)s). Until it "
+                             "has passed the exam, a training saves NAME.unsolved.weights.h5")
     args = parser.parse_args()
     name = args.weights.removesuffix(".weights.h5")
     player, unsolved = f"{name}.weights.h5", f"{name}.unsolved.weights.h5"
     if args.gif is not None and not args.gif.endswith(".gif"):
         parser.error("--gif needs a name that ends in .gif")
+    keras.config.set_floatx("float32")  # whatever the user's keras.json says
     if args.watch or args.gif:
         try:
             watch(player, args.gif)
-        except (OSError, RuntimeError) as error:  # no file, no screen
+        except (OSError, RuntimeError) as error:  # no such file, or no screen
             sys.exit(f"dqn.py: cannot show {player}: {error}".splitlines()[0])
         except ValueError as error:
             sys.exit(f"dqn.py: is {player} of another network? {error}".splitlines()[0])
         sys.exit()
-    keras.config.set_floatx("float32")  # whatever the user's keras.json says
-    keras.utils.set_random_seed(args.seed)  # repeats a training on the same machine
+    keras.utils.set_random_seed(args.seed)  # to repeat a training on the same machine
     # Make the game (another one needs more changes: see README.md), and the agent for it. With
     # render_mode="human" a window shows all games, at 50 frames a second
     env = gym.make('CartPole-v1', render_mode=None)  # post: v0; "# env.render()" in the loop
-    env.reset(seed=args.seed)  # not in the post, as the next line: games that can be repeated
+    env.reset(seed=args.seed)  # not in the post, like the next line: to repeat its games
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
     # Not in the post: 100 games side by side for the exam, a folder for the weights, the scores
@@ -249,14 +251,14 @@ if __name__ == "__main__":
             # the track. truncated: 500 frames are over. post: done, for either
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
-            # Gym gives a 1 for every frame, also the last: make a loss hurt. To be truncated is no
-            # loss: no -100, and replay counts on (not done) as if the game went on
+            # Gym gives a 1 for every frame, also the last: make a loss hurt. Time that is up is no
+            # loss: there is no -100, and replay adds the value of next_state
             reward = -100 if terminated else reward  # post: if done
             # Keep the frame for replay
             agent.remember(state, action, reward, next_state, terminated)  # post: done
             # Where this frame ended, the next one begins
             state = copy.deepcopy(next_state)
-            # Lost or not, the game is over
+            # Is the game over?
             if terminated or truncated:  # post: if done
                 # Say how long it lasted, and leave the inner loop
                 scores.append(time_t + 1)  # not in the post; nor are mean, epsilon and flush
@@ -264,18 +266,18 @@ if __name__ == "__main__":
                 print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "  # post: time_t
                       f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}", flush=True)
                 break
-        # Not in the post: stop when it is solved, to Gym a mean of 475 over 100 games (195 in v0).
+        # Not in the post: stop when solved, for Gym at a mean of 475 over 100 games (195 in v0).
         # The weights changed during these games, so the present ones must also win an exam, 100 new
         # games of 500 frames without random actions
         exam_due = len(scores) >= 100 and mean >= 475
         if exam_due:
             won = sit_exam(agent, exam)
-            print(f"exam: {won} of 100 games won")
+            print(f"exam: {won} of 100 games won", flush=True)
             solved = won == 100
             if solved:
                 break
-        # Learn after a lost game, and after a failed exam, or the same weights would sit the next.
-        # post: after each game; but after a won one, replays often make a good player worse
+        # Learn after a lost game only (post: after each), as replays after a won one often make a
+        # good player worse; and after a failed exam, else the same weights would sit the next one
         if terminated or exam_due:
             # post: once, too little. epsilon is .1 after 460 replays: here 8 lost games, there 460
             for _ in range(64):
@@ -284,8 +286,9 @@ if __name__ == "__main__":
         if len(scores) % 10 == 0:
             agent.save(unsolved)
     # Not in the post: save the player and its curve. An unsolved one does not replace a solved one
-    agent.save(player if solved else unsolved)
-    save_curve(scores, f"{name}.png" if solved else f"{name}.unsolved.png")
+    file = player if solved else unsolved
+    agent.save(file)
+    save_curve(scores, file.removesuffix("weights.h5") + "png")
     if not solved:
         sys.exit(f"not solved after {len(scores)} games; its weights are in {unsolved}")
     print(f"solved after {len(scores)} games; the player is in {player}")

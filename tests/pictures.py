@@ -12,13 +12,13 @@ STUDENT = {10: 2.262, 20: 2.093, 40: 2.023}
 UNDONE = {  # the rows of the picture in README, in its order
     OURS: "dqn.py, all changes",
     "one replay after a loss, `epsilon` as fast": "one replay after a lost game",
-    "`gamma` .9": "gamma .9",
-    "replays after won games, too": "replays after won games, too",
-    "`epsilon` falls once a lost game": "epsilon falls once a lost game",
-    "a memory of everything": "a memory of everything",
     "`learning_rate` .0001": "learning_rate .0001",
+    "`gamma` .9": "gamma .9",
+    "`epsilon` falls once a lost game": "epsilon falls once a lost game",
+    "replays after won games, too": "replays after won games, too",
+    "a memory of everything": "a memory of everything",
     "time that is up is a loss": "time that is up is a loss",
-    POST: "all undone: the post (of 200)",
+    POST: "all undone: the post",
 }
 
 EXPERIMENT, BURST = read("experiment"), read("burst")
@@ -236,20 +236,15 @@ def learning():
 
 
 def undone():
-    """A line for each row, and on it a dot for each seed: how many of 100 new games it wins."""
-    axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    for y, (row, label) in enumerate(UNDONE.items()):
-        jitter = np.random.default_rng(0).uniform(-.25, .25, len(won(row)))
-        color = {OURS: "C0", POST: "C3"}.get(row, "C1")
-        axes.plot(won(row), y + jitter, "o", color=color, alpha=.6, markersize=5, markeredgewidth=0)
-    axes.set_yticks(range(len(UNDONE)), UNDONE.values())
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(UNDONE)), map(skilled, UNDONE))
-    right.set_ylabel("seeds that win all 100")
-    axes.set(xlabel="games won of 100, without random pushes, after game 400: a dot for each seed",
-             xlim=(-2, 102))
+    """A bar for each row: the share of its seeds that win all of 100 new games."""
+    axes = Figure(figsize=(8, 3.5), layout="constrained").subplots()
+    shares = [100 * mean(games == 100 for games in won(row)) for row in UNDONE]
+    colors = [{OURS: "C0", POST: "C3"}.get(row, "C1") for row in UNDONE]
+    bars = axes.barh(list(UNDONE.values()), shares, color=colors)
+    axes.bar_label(bars, map(skilled, UNDONE), padding=4)
+    axes.set(xlabel="seeds that win all of 100 new games after game 400, %", xlim=(0, 115),
+             xticks=range(0, 101, 20))
     axes.invert_yaxis()
-    axes.grid(axis="x", alpha=.3)
     axes.figure.savefig(ROOT / "save/undone.png", dpi=100)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import (  # before NumPy: it sets the number of threads
-    ACROBOT, NO_STOP, PLAYER, ROOT, ROWS, agent_with, dqn, numbers_in, patched, won_of)
+    ACROBOT, BURST, NO_STOP, PLAYER, ROOT, ROWS, STAGES, UPRIGHT, agent_with, dqn, numbers_in,
+    patched, won_of)
 
 import numpy as np
 import pictures
@@ -418,18 +419,30 @@ def test_import_leaves_the_program_s_settings_alone_and_needs_no_jax():
 
 def test_each_row_of_the_experiment_is_a_change_of_lines_that_are_there():
     dqn_py = (ROOT / "dqn.py").read_text()
-    for name, patches in [("Acrobot", ACROBOT), *((row, NO_STOP + ROWS[row][0]) for row in ROWS)]:
+    for name, patches in [("Acrobot", ACROBOT), ("burst", BURST), ("shipped", STAGES),
+                          *((row, NO_STOP + ROWS[row][0]) for row in ROWS)]:
         compile(patched(patches), "dqn.py", "exec")
         assert name in ("Acrobot", "`relu`") or all(dqn_py.count(old) == 1 for old, _ in patches)
     with pytest.raises(AssertionError):
         patched([("self.gamma = 0.98", "self.gamma = 0.9")])
 
 
-def test_the_readme_s_snippet_plays_a_game_that_is_won(monkeypatch, capsys):
+def test_the_readme_s_snippet_asks_the_player(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     snippet, = re.findall("```python\n(import.*?)```", Path("README.md").read_text(), re.DOTALL)
     exec(snippet, {})
-    assert capsys.readouterr().out == "score: 500\n"
+    left, right, action = map(float, re.findall(r"-?[\d.]+", capsys.readouterr().out))
+    assert action == (right > left)
+
+
+def test_the_readme_s_lines_go_on_with_a_training(play_script, folder):
+    text = (ROOT / "README.md").read_text()
+    lines, = re.findall("```python\n(    agent.load.*?)```", text, re.DOTALL)
+    shutil.copy(PLAYER, "save/cartpole-dqn.unsolved.weights.h5")
+    made = "    agent = DQNAgent(env)\n    # Not in the post: 100"
+    Path("dqn.py").write_text(patched([(made, made.replace("    # Not", f"{lines}    # Not"))]))
+    _, known = play_script("--episodes", 4)
+    assert known["agent"].epsilon <= .1 and np.mean(known["scores"]) > 200  # a beginner's are 20
 
 
 def test_the_readme_s_figures_are_those_of_the_runs():
@@ -439,29 +452,49 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     def late(row):
         return f"{np.mean(list(pictures.later(row).values())):.0f}"
 
+    def next_won(row):
+        return pictures.next_won(row).split("%")[0]
+
     lines, past = pictures.read("seeds"), pictures.past()
     ours = pictures.games_to_bar(pictures.OURS)
     more = [n - ours[seed] for seed, n in pictures.games_to_bar("a memory of everything").items()]
-    skilled = pictures.won("`epsilon` falls once a lost game")
     games, won = ([int(line[name]) for line in lines] for name in ("games", "won"))
     shipped = pictures.read("shipped")[0]["stdout"].splitlines()
+    of_ours = [line for line in pictures.BURST if line["changed"] == pictures.OURS]
+    lost = [lost for scores in pictures.runs(pictures.OURS).values()
+            for before, lost in zip(scores[200:], scores[201:400]) if before < 500]
+    falling = np.isclose(UPRIGHT, [0, 0, np.radians(-10), -2]).all(axis=1)
+    look, = np.load(ROOT / "tests/results/shipped.npz")["end Q"][falling]
     text = (ROOT / "README.md").read_text()
     words = " ".join(text.split())
+    after_wins = "replays after won games, too"
     for sentence in (
             f"learns little: games 301 to 400 average {late(pictures.POST)} of 200 frames",
-            f"after game 400, {skilled.count(100)} of {len(skilled)} win 100 of 100 games",
-            f"works ({bar('a step for each frame, `learning_rate` .0001')} seeds reach the bar)",
-            f"With all, the bar takes {np.mean(more):.0f} games more.",
+            f"{pictures.skilled('`epsilon` falls once a lost game')} win all",
+            f"With all, as in the post, the bar takes {np.mean(more):.0f} games more.",
+            f"is won in {next_won(pictures.OURS)} of 100 cases; if each game is replayed, in "
+            f"{next_won(after_wins)} (games 201 to 400)",
+            f"After a lost game and its 64 replays it is {100 * np.mean(np.equal(lost, 500)):.0f}.",
+            f"In {pictures.still_won('as it is').split()[0]} of these 200 cases the player still",
+            f"in {pictures.ruined('as it is')} it lost more than half",
+            f"differ by {np.median([float(line['gap']) for line in of_ours]):.2f} in the median",
+            f"move this difference by {pictures.middle('as it is, moved'):.2f}",
+            f"{pictures.still_won('smaller steps')} still win",
+            f"| nothing else | {next_won(after_wins)}% | {pictures.skilled(after_wins)} |",
+            *(f"| {next_won(row)}% | {pictures.skilled(row)} |" for row in pictures.ROWS
+              if row.startswith("after wins")),
+            f"The network says {max(look):.0f}.",
             f"after {np.median(games):g} games in the median and {max(games)} at most",
             f"{won.count(100)} of these players win all of another 100 games; one loses one",
             f"the next 200 games have a mean score of {np.mean(past):.0f}, and of {min(past):.0f}"
             f" with the worst of {len(past)} seeds",
-            f"With `'relu'` in all three layers, {bar('`relu`')} seeds reach the bar"):
-        assert sentence in words, sentence
+            f"With .9, {bar('`gamma` .9')} seeds reach the bar, with 1, {bar('`gamma` 1')}.",
+            f"{bar('`relu`')}, and one of them falls back.",
+            f"{bar('a target network')}: no proved difference."):
+        assert sentence.replace(" 0.", " .") in words, sentence
     assert {line["solved"] for line in lines} == {"True"} and len(lines) == 60
-    assert min(won) == 99
-    assert {bar(row) for row in pictures.ROWS if "the same" in row} == {"none of 10"}
-    for row in "replays after won games, too", "`epsilon` falls once a lost game":
-        assert bar(row) == "none of 20"  # README: no seed
+    assert min(won) == 99 and len(of_ours) == 20
+    assert .3 < pictures.middle("as it is, turned") < .36  # README: a third
+    assert bar("`epsilon` falls once a lost game") == "none of 20"  # README: no seed
     sample, = (block for block in text.split("```\n") if "episode: 0/" in block)
     assert set(sample.splitlines()) - {"..."} <= set(shipped)
