@@ -66,7 +66,7 @@ class DQNAgent:
         self.weights = self.model.get_weights()
 
     def remember(self, state, action, reward, next_state, done):
-        """Append a frame ("Remember"), states (1, 4). done: it lost the game; post: or time's up."""
+        """Append a frame ("Remember"); states: (1, 4). done: it lost the game; post: or time up."""
         self.memory.append((state, action, reward, next_state, done))
 
     def act(self, state):

@@ -154,8 +154,9 @@ STAGE = """\
 {0}np.save(f"stage{{len(scores):04}}", np.vstack([frame[0] for frame in agent.memory][-300:]))
 """
 STAGES = [
-    ("        # Not in the post: save the weights, every tenth game\n",
-     "        if len(scores) in (5, 40):\n" + STAGE.format(12 * " ")),
+    ("        if len(scores) % 10 == 0:\n",
+     "        if len(scores) in (5, 40):\n" + STAGE.format(12 * " ")
+     + "        if len(scores) % 10 == 0:\n"),
     ("    save_curve(scores,", STAGE.format(4 * " ") + "    save_curve(scores,")]
 # States with the cart at rest in the middle: angles of -12 to 12 degrees, and angular velocities
 ANGLES, VELOCITIES = np.linspace(-12, 12, 61), np.linspace(-2.5, 2.5, 51)
@@ -165,7 +166,7 @@ ACROBOT = AFTER_WINS + [
     ("exam_due = len(scores) >= 100 and mean >= 475", "exam_due = False"),
     ("gym.make('CartPole-v1'", "gym.make('Acrobot-v1'"), ("shape=(4,)", "shape=(6,)"),
     ("[1, 4]", "[1, 6]"), ("Dense(2,", "Dense(3,"),
-    ("            reward = -100 if terminated else reward\n", ""),
+    ("            reward = -100 if terminated else reward  # post: if done\n", ""),
     *decay(".9999")]
 
 
