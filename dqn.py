@@ -100,8 +100,8 @@ class DQNAgent:
                 target = reward + self.gamma * np.amax(future[row])
             # Correct only the action taken. The other keeps the network's answer: an error of 0
             target_f[row][action] = target
-        # Move the network's answers closer to target_f, by one step of the optimizer for all rows.
-        # post: self.model.fit in the loop, a step for each row
+        # Move the network's answers closer to target_f, by one step of the optimizer for all rows,
+        # and renew the copy. post: self.model.fit in the loop, a step for each row (takes minutes)
         self.model.train_on_batch(states, target_f)
         self.weights = self.model.get_weights()  # else act and the targets never change
         if self.epsilon > self.epsilon_min:
@@ -113,9 +113,9 @@ class DQNAgent:
     def predict(self, states):
         """Do as model.predict, thousands of times faster: states (n, 4) give values (n, 2).
 
-        It knows only a Sequential of Dense layers with a bias, and these activations. For any other
-        model it fails or is wrong: let it return self.model.predict_on_batch(states), which takes
-        dozens of times as long for one state.
+        It uses self.weights, and knows only a Sequential of Dense layers with a bias and these
+        activations. With any other model it fails, or is wrong (a subclassed one): let it return
+        self.model.predict_on_batch(states), which takes dozens of times as long for one state.
         """
         values = states
         known = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
@@ -127,7 +127,8 @@ class DQNAgent:
     def load(self, name):
         """Read the weights in the file `name`, *.weights.h5, and stop exploring (epsilon 0).
 
-        Keras raises an OSError if there is no such file, a ValueError if its shapes are others.
+        Keras raises an OSError if there is no such file, a ValueError if its shapes are others. It
+        does not notice other activations.
         """
         self.model.optimizer.build(self.model.trainable_variables)  # unbuilt, it makes Keras warn
         self.model.load_weights(name)
@@ -182,6 +183,7 @@ def watch(weights, gif):
             images.append(image.convert("P", dither=Image.Dither.NONE))
     env.close()
     if gif:
+        del os.environ["SDL_VIDEODRIVER"]  # a notebook's next --watch needs a screen
         images[0].save(gif, save_all=True, append_images=images[1:], duration=20, loop=0)
     print(f"score: {score}, played by {weights}")
 

@@ -455,6 +455,9 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     def next_won(row):
         return pictures.next_won(row).split("%")[0]
 
+    def few(replays):
+        return pictures.skilled(f"{replays} replays after a loss, `epsilon` as fast").split()[0]
+
     lines, past = pictures.read("seeds"), pictures.past()
     ours = pictures.games_to_bar(pictures.OURS)
     more = [n - ours[seed] for seed, n in pictures.games_to_bar("a memory of everything").items()]
@@ -488,12 +491,13 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"{won.count(100)} of these players win all of another 100 games; one loses one",
             f"the next 200 games have a mean score of {np.mean(past):.0f}, and of {min(past):.0f}"
             f" with the worst of {len(past)} seeds",
-            f"With .9, {bar('`gamma` .9')} seeds reach the bar, with 1, {bar('`gamma` 1')}.",
+            f"With .9, {bar('`gamma` .9')} seeds reach the bar; with 1, {bar('`gamma` 1')}.",
+            f"With 8, {few(8)} of 10 seeds win all, with 16 or 32, {few(16)}.)",
             f"{bar('`relu`')}, and one of them falls back.",
             f"{bar('a target network')}: no proved difference."):
         assert sentence.replace(" 0.", " .") in words, sentence
     assert {line["solved"] for line in lines} == {"True"} and len(lines) == 60
-    assert min(won) == 99 and len(of_ours) == 20
+    assert few(16) == few(32) and min(won) == 99 and len(of_ours) == 20
     assert .3 < pictures.middle("as it is, turned") < .36  # README: a third
     assert bar("`epsilon` falls once a lost game") == "none of 20"  # README: no seed
     sample, = (block for block in text.split("```\n") if "episode: 0/" in block)
