@@ -37,9 +37,9 @@ seeds from 21000 on.
   CartPole-v0, from *the post* to *a memory of 2,000*: 195), and after how many games in the median.
 - *More games* and *points lower*: compared with dqn.py on the same seeds, in games to the bar and
   in the score of games 301 to 400; the mean difference and its 95 % interval (paired t,
-  approximate for such uneven values). A seed that does not reach the bar counts as 401 games, which makes *more
-  games* too small. An interval that contains 0 proves nothing. Of intervals like these one in 20
-  misses the truth by chance, so of this table's {intervals} you may expect {missed} to.
+  approximate for such uneven values). A seed that does not reach the bar counts as 401 games, which
+  makes *more games* too small. An interval that contains 0 proves nothing. Of intervals like these
+  one in 20 misses the truth by chance, so of this table's {intervals} you may expect {missed} to.
 - *Later*: the mean score in games 301 to 400, over the seeds, and of the worst seed.
 - *Won*: how many of 100 new games of CartPole-v1 the agent wins without exploring, after game 400,
   in the mean; *all 100*: how many seeds win them all.
@@ -60,16 +60,22 @@ replay after won games changes nothing there, as no game is won.)
 ## burst
 
 Twenty players, solved by dqn.py as it is, seeds from 21000 on, replay 64 times on their own memory
-(the last four won games, as a rule), ten times each from the same weights, memory and state of the
+(their last four games, all won), ten times each from the same weights, memory and state of the
 optimizer. *Won*: in how many of these draws the player wins all of 100 new games after so many
 replays; *lost*: in how many it loses more than half after 64. *Rises*: by how much the Q values
 of the memory's states change. *Moves*: by how much the difference of their two Q values does.
 *Turned*: the share of these states in which the other action is now the better one. All are medians
 over the states, then over the draws, then over the players. Before them, the difference is
 {gap:.2f} in the median of the players ({gaps}), and their Q values are {low:.0f} to {high:.0f} (100
-would be right for a game that never ends). *Smaller steps*: `RMSprop(learning_rate=.002, epsilon=1)`. *Target network*: the
-solved player makes the targets. *All held*: also the value of the action that was not taken. The
-last row is of ten other agents, after game 400 of *{shrinking}*:
+would be right for a game that never ends). In the draws that still win all, {kept:.0f}% of the
+choices have turned in the median, where more than half is lost {gone:.0f}%. The ten draws of a
+player are much alike: {never} players never win all of 100 games after 64 replays, {always} always
+do.
+
+*Smaller steps*: `RMSprop(learning_rate=.002, epsilon=1)`, which protects no player that learnt
+without. *Target network*: the solved player makes the targets. *All held*: also the value of the
+action that was not taken. The last two rows are of ten other agents, which learnt with smaller
+steps, after game 400 of *{shrinking}*: {whole} of them win all of 100 games before,
 their difference is {their_gap:.2f} ({their_gaps}), their Q values are {their_low:.0f} to
 {their_high:.0f}.
 
@@ -157,10 +163,13 @@ def past():
     return [mean(scores[bar[seed]:][:200]) for seed, scores in runs(OURS).items()]
 
 
-def next_won(row):
-    """How often the game after a won one is won, in games 201 to 400: "99% of 7615"."""
-    after = [later == 500 for scores in runs(row).values()
-             for score, later in zip(scores[200:], scores[201:400]) if score == 500]
+def next_won(row, losses=None):
+    """How often the game after a won one is won, in games 201 to 400: "99% of 7615".
+
+    Or only where the memory, the last four games if all were won, holds losses, or holds none.
+    """
+    after = [scores[e + 1] == 500 for scores in runs(row).values() for e in range(200, 399)
+             if scores[e] == 500 and losses in (None, min(scores[e - 3:e]) < 500)]
     return f"{100 * mean(after):.0f}% of {len(after)}" if after else ""
 
 
@@ -206,6 +215,13 @@ def middle(column, changed=OURS):
     return median(median(numbers(line, column)) for line in BURST if line["changed"] == changed)
 
 
+def turned(least, most):
+    """The median share of choices that have turned in draws that win so many games afterwards."""
+    return 100 * median(share for line in BURST if line["changed"] == OURS for share, won in zip(
+        numbers(line, "as it is, turned"), numbers(line, "as it is, won after 64"))
+        if least <= won <= most)
+
+
 def ruined(rule, changed=OURS):
     """In how many draws more than half of the games are lost after 64 replays."""
     return sum(won < 50 for line in BURST if line["changed"] == changed
@@ -213,10 +229,12 @@ def ruined(rule, changed=OURS):
 
 
 def burst():
-    yield ["replays", "won after 1", "won after 8", "won after 64", "lost", "rises", "moves",
-           "turned"]
-    for rule, changed in [*((rule, OURS) for rule in RULES), ("smaller steps", SHRINKING)]:
-        yield [rule, *(still_won(rule, replays, changed) for replays in (1, 8, 64)),
+    yield ["player of", "replays", "won after 1", "won after 8", "won after 64", "lost", "rises",
+           "moves", "turned"]
+    for rule, changed in [*((rule, OURS) for rule in RULES),
+                          *((rule, SHRINKING) for rule in RULES[:2])]:
+        yield ["dqn.py" if changed == OURS else "smaller steps", rule,
+               *(still_won(rule, replays, changed) for replays in (1, 8, 64)),
                ruined(rule, changed), f"{middle(f'{rule}, rose', changed):.1f}",
                f"{middle(f'{rule}, moved', changed):.2f}",
                f"{100 * middle(f'{rule}, turned', changed):.0f}%"]
@@ -298,11 +316,14 @@ if __name__ == "__main__":
     intervals = 2 * sum(map(compared, ROWS))
     gaps, values = before(OURS, "gap"), before(OURS, "Q")
     theirs, their_values = before(SHRINKING, "gap"), before(SHRINKING, "Q")
+    draws = [numbers(line, "as it is, won after 64") for line in BURST if line["changed"] == OURS]
     (ROOT / "tests/RESULTS.md").write_text(TEXT.format(
         burst=table(*burst()), shrinking=SHRINKING, gap=median(gaps), low=min(values),
         high=max(values), gaps=f"{min(gaps):.2f} to {max(gaps):.2f}", their_gap=median(theirs),
         their_gaps=f"{min(theirs):.2f} to {max(theirs):.2f}", their_low=min(their_values),
-        their_high=max(their_values),
+        their_high=max(their_values), whole=before(SHRINKING, "won before").count(100),
+        kept=turned(100, 100), gone=turned(0, 49), never=sum(100 not in won for won in draws),
+        always=sum(set(won) == {100} for won in draws),
         experiment=table(*experiment()), seeds=table(*seeds()),
         edits=table(*edits()), acrobot=table(*acrobot()), shipped=read("shipped")[0]["won"],
         intervals=intervals, missed=f"{.05 * intervals:.0f}"))
