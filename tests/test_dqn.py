@@ -473,7 +473,7 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     look, = np.load(ROOT / "tests/results/shipped.npz")["end Q"][falling]
     text = (ROOT / "README.md").read_text()
     words = " ".join(text.split())
-    after_wins = "replays after won games, too"
+    after_wins, other = "replays after won games, too", pictures.SHRINKING
     for sentence in (
             f"after 300 games it balances the pole for {late(pictures.POST)} of 200 frames",
             f"With all, as in the post, 475 comes {np.mean(more):.0f} games later.",
@@ -488,8 +488,10 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"{pictures.turned(0, 49):.0f}% in ruined ones",
             f"next game is won in {next_won(after_wins, False)} of 100 cases, with lost games in "
             f"it in {next_won(after_wins, True)}.",
-            f"difference by {pictures.middle('smaller steps, moved', pictures.SHRINKING):.2f}, and "
-            f"{pictures.still_won('smaller steps', 64, pictures.SHRINKING).split()[0]} of 100 win",
+            f"difference moved by {pictures.middle('smaller steps, moved', other):.2f}, and "
+            f"{pictures.still_won('smaller steps', 64, other)} still won all; with plain RMSprop "
+            f"it moved by {pictures.middle('as it is, moved', other):.2f}, and "
+            f"{pictures.still_won('as it is', 64, other).split()[0]} did.",
             f"| nothing else | {next_won(after_wins)}% | {pictures.skilled(after_wins)} |",
             *(f"| {next_won(row)}% | {pictures.skilled(row)} |" for row in pictures.ROWS
               if row.startswith("after wins") and "all of" not in row),
@@ -497,7 +499,8 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"after {np.median(games):g} games in the median and {max(games)} at most",
             f"{won.count(100)} of these players win all of another 100 games; one loses one",
             f"If {len(past)} of these trainings go on after the bar (the picture), the next 200 "
-            f"games have a mean score of {np.mean(past):.0f}, and of {min(past):.0f} with the worst",
+            f"games have a mean score of {np.mean(past):.0f}, and of {min(past):.0f} with the "
+            "worst",
             f"With .9, {bar('`gamma` .9')} seeds reach the bar; with 1, {bar('`gamma` 1')}.",
             f"(8 calls: {few(8)} of 10 seeds win all; 16 or 32: {few(16)}.)",
             f"{bar('`relu`')}; one of them then unlearns.",
