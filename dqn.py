@@ -1,7 +1,7 @@
 """Deep Q Learning with Keras and Gym: Keon Kim's script of 2017, changed so that it learns.
 
 Read it beside the post (keon.github.io/deep-q-learning). `post:` tells what the post's full listing
-has in that place; README.md has the reasons. What Keras and Gym themselves changed is not marked.
+has in that place; README.md has the reasons. What Keras and Gym changed is mostly not marked.
 """
 import argparse
 import copy
@@ -18,8 +18,8 @@ if __name__ == "__main__":
         TF_NUM_INTRAOP_THREADS="1", OPENBLAS_NUM_THREADS="1",  # and more threads slow it down
         TF_CPP_MIN_LOG_LEVEL="3", PYGAME_HIDE_SUPPORT_PROMPT="1",  # hide most messages
         SDL_FRAMEBUFFER_ACCELERATION="0")  # else the window crashes on some screens
-    # Started by a notebook as a program (!python), it inherits an MPLBACKEND that can stop Keras's
-    # import. "agg" draws files only, no plt.show(). With %run, the notebook's own works
+    # A notebook's !python hands down an MPLBACKEND that can stop Keras's import: replace it by
+    # "agg", which draws files only (no plt.show()). With %run, the notebook's own works
     if "ipykernel" not in sys.modules:
         os.environ["MPLBACKEND"] = "agg"
 
@@ -45,14 +45,14 @@ class DQNAgent:
         self.epsilon = 1  # exploration: the share of random actions
         self.epsilon_decay = .995  # its factor in each replay (64 a lost game; post: one a game)
         self.epsilon_min = 0.1
-        self.learning_rate = 0.001  # the optimizer's step, read once, below; post: 0.0001
+        self.learning_rate = 0.001  # step size; _build_model and load read it; post: 0.0001
         self._build_model()
 
     def _build_model(self):
         # The four numbers of a state go in, guesses of the two actions' Q values come out. An
-        # action's Q value is its reward plus all later ones, each frame of waiting costing a factor
-        # gamma, if the better actions are taken from then on. So, unless the game is lost, it is
-        # the reward plus gamma times the larger Q value of the next state: replay teaches just this
+        # action's Q value is its reward plus all later ones, each times gamma for every frame that
+        # it lies ahead, if the better action is taken from then on. So, unless the game is lost, it
+        # is the reward plus gamma times the next state's larger Q value: replay teaches just this
         model = Sequential()
         model.add(keras.Input(shape=(4,)))
         model.add(Dense(128, activation='tanh'))
@@ -81,7 +81,8 @@ class DQNAgent:
 
     def replay(self, batch_size):
         """Train once, on n = batch_size frames (or the memory's length, if less) ("Replay")."""
-        # Draw n frames at random, repeats allowed. batches is their number, then their positions
+        # Draw n frames at random, as those in a row are much alike (a frame may come twice).
+        # batches is their number, then their positions
         batches = min(batch_size, len(self.memory))
         batches = np.random.choice(len(self.memory), batches)
         states = np.vstack([self.memory[i][0] for i in batches])  # (n, 4)
@@ -93,15 +94,16 @@ class DQNAgent:
         target_f = self.predict(states)  # (n, 2), to be corrected for the actions taken
         for row, i in enumerate(batches):
             _, action, reward, _, done = self.memory[i]
-            # A better guess than the network's, as this reward is real. After a loss it is all
+            # After a loss nothing follows: the reward is all
             target = reward
             if not done:
-                # Otherwise add gamma times the larger value of the next state, itself a guess
+                # Otherwise add gamma times the next state's larger value. It is a guess, but with
+                # the real reward a better one than the network's own
                 target = reward + self.gamma * np.amax(future[row])
             # Correct only the action taken. The other keeps the network's answer: an error of 0
             target_f[row][action] = target
         # Move the network's answers closer to target_f, by one step of the optimizer for all rows,
-        # and renew the copy. post: self.model.fit in the loop, a step for each row (takes minutes)
+        # and renew the copy. post: self.model.fit in the loop, a step for each row (minutes a game)
         self.model.train_on_batch(states, target_f)
         self.weights = self.model.get_weights()  # else act and the targets never change
         if self.epsilon > self.epsilon_min:
@@ -113,32 +115,32 @@ class DQNAgent:
     def predict(self, states):
         """Do as model.predict, thousands of times faster: states (n, 4) give values (n, 2).
 
-        It uses self.weights, and knows only a Sequential of Dense layers with a bias and these
-        activations. With any other model it fails, or is wrong (a subclassed one): let it return
+        It uses self.weights, and knows only a Sequential of Dense layers with a bias and tanh, relu
+        or linear. With any other model it fails, or is wrong (a subclassed one): let it return
         self.model.predict_on_batch(states), which takes dozens of times as long for one state.
         """
         values = states
         known = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
         layers = zip(self.model.layers, self.weights[::2], self.weights[1::2], strict=True)
-        for layer, kernel, bias in layers:  # fails? See above
-            values = known[layer.activation.__name__](values @ kernel + bias)  # fails? See above
+        for layer, kernel, bias in layers:  # fails? See predict
+            values = known[layer.activation.__name__](values @ kernel + bias)  # fails? See predict
         return values
 
     def load(self, name):
-        """Read the weights in the file `name`, *.weights.h5, and stop exploring (epsilon 0).
+        """Read weights and optimizer from the file `name`, *.weights.h5; explore no more.
 
         Keras raises an OSError if there is no such file, a ValueError if its shapes are others. It
         does not notice other activations.
         """
-        self.model.optimizer.build(self.model.trainable_variables)  # unbuilt, it makes Keras warn
+        self.model.optimizer.build(self.model.trainable_variables)  # else its state is not read
         self.model.load_weights(name)
         self.model.optimizer.learning_rate = self.learning_rate  # the file brings its own
         self.weights = self.model.get_weights()
         self.epsilon = 0
 
     def save(self, name):
-        """Write the weights to the file `name`, *.weights.h5; Keras refuses any other ending."""
-        # Written beside the older file, then renamed: if stopped midway, the older one is whole
+        """Write weights and optimizer to the file `name`, *.weights.h5 (else a ValueError)."""
+        # First into a file of this process's own: if stopped midway, the older one stays whole
         folder, file = os.path.split(name)
         part = os.path.join(folder, f"{os.getpid()}.{file}")
         self.model.save_weights(part)
@@ -148,13 +150,13 @@ class DQNAgent:
 def sit_exam(agent, games):
     """Play new games side by side in `games`, a vector environment of Gym, without exploring.
 
-    Return how many are won, that is, last 500 frames.
+    Return how many are won, that is, not lost in 500 frames.
     """
-    states, _ = games.reset()  # (100, 4)
+    states, _ = games.reset()  # (n, 4) for n games
     lost = truncated = np.zeros(games.num_envs, bool)
     # All begin together, so the first to be truncated shows that 500 frames are over
     while not (np.any(truncated) or np.all(lost)):
-        actions = np.argmax(agent.predict(states), axis=1)  # (100,)
+        actions = np.argmax(agent.predict(states), axis=1)  # (n,)
         states, _, terminated, truncated, _ = games.step(actions)
         lost = lost | terminated  # a lost game begins anew by itself, but counts as lost
     return np.sum(~lost)
@@ -204,8 +206,8 @@ def save_curve(scores, name):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train a CartPole player, or show the saved one")
     parser.add_argument("--watch", action="store_true", help="show a game of the saved player")
-    parser.add_argument("--gif", metavar="FILE.gif", help="save one as an animation")
-    parser.add_argument("--episodes", type=int, default=1000, help="most games to train for (1000)")
+    parser.add_argument("--gif", metavar="FILE.gif", help="save such a game as an animation")
+    parser.add_argument("--episodes", type=int, default=1000, help="at most so many games (1000)")
     parser.add_argument("--seed", type=int, default=0, help="each gives another training (0)")
     parser.add_argument("--weights", metavar="NAME", default="save/cartpole-dqn",
                         help="train, or show, the player NAME.weights.h5 (%(default)s). Until it "
@@ -244,8 +246,8 @@ if __name__ == "__main__":
         # A new game starts with the pole nearly upright
         state, _ = env.reset()
         state = np.reshape(state, [1, 4])
-        # time_t counts the frames that the pole stays up. CartPole-v1 ends a game after 500, the
-        # post's v0 after 200, so 5,000 is never reached
+        # time_t numbers the frames, from 0. CartPole-v1 ends a game after 500, the post's v0 after
+        # 200, so 5,000 is never reached
         for time_t in range(5000):
             # Decide action
             action = agent.act(state)
@@ -268,7 +270,7 @@ if __name__ == "__main__":
                 print(f"episode: {e}/{args.episodes}, score: {time_t + 1}, "  # post: time_t
                       f"mean of last 100: {mean:.1f}, epsilon: {agent.epsilon:.2f}", flush=True)
                 break
-        # Not in the post: stop when solved, for Gym at a mean of 475 over 100 games (195 in v0).
+        # Not in the post: stop when solved. Gym's bar is a mean of 475 over 100 games (195 in v0).
         # The weights changed during these games, so the present ones must also win an exam, 100 new
         # games of 500 frames without random actions
         exam_due = len(scores) >= 100 and mean >= 475

@@ -149,6 +149,17 @@ BURST = [("    save_curve(scores,", """\
             print(f"{rule}, moved: {np.median(np.abs(new_gap - gap)):.3f}")
             print(f"{rule}, turned: {np.mean((new_gap > 0) != (gap > 0)):.3f}")
     save_curve(scores,""")]
+WITH_LOSSES = "dqn.py as it is, its latest 2,000 frames of lost games put back"
+LOSSES_BACK = [  # before the bursts: a game's frames are told by the scores
+    ("        self.memory = deque(", "        self.everything = []\n        self.memory = deque("),
+    ("        self.memory.append((", "        self.everything.append("
+     "(state, action, reward, next_state, done))\n        self.memory.append(("),
+    ("    solved_weights, older =", """\
+    lost = [frame for end, score in zip(np.cumsum(scores), scores) if score < 500
+            for frame in agent.everything[end - score:end]]
+    agent.memory = [*agent.memory, *lost[-2000:]]
+    solved_weights, older =""")]
+
 STAGE = """\
 {0}agent.save(f"stage{{len(scores):04}}.weights.h5")
 {0}np.save(f"stage{{len(scores):04}}", np.vstack([frame[0] for frame in agent.memory][-300:]))
@@ -228,14 +239,17 @@ def experiment(changed, seed):
 def burst(changed, seed):
     """64 replays of a solved player on its own memory, by four rules, ten times each.
 
-    Or of the agent of another row after game 400, by two rules, and the games that it wins before.
+    Or by one rule, with frames of lost games put back into its memory. Or of the agent of another
+    row after game 400, by two rules, and the games that it wins before.
     """
-    loop, rules = "    for rule in RULES:\n", RULES if changed == OURS else RULES[:2]
-    patches = BURST + [(loop, loop.replace("RULES", str(rules)))]
-    if changed != OURS:
+    loop, rules = "    for rule in RULES:\n", {OURS: RULES, WITH_LOSSES: RULES[:1]}
+    patches = BURST + [(loop, loop.replace("RULES", str(rules.get(changed, RULES[:2]))))]
+    if changed == WITH_LOSSES:
+        patches += LOSSES_BACK
+    elif changed != OURS:
         patches += ROWS[changed][0] + NO_STOP + [
             ("    before =", "    print('won before:', sit_exam(agent, exam))\n    before =")]
-    stdout, *_ = train(patches, seed, 1000 if changed == OURS else 400)
+    stdout, *_ = train(patches, seed, 1000 if changed in rules else 400)
     columns = "won before", "gap", "Q", *(
         f"{rule}, {name}" for rule in RULES
         for name in ("won after 1", "won after 8", "won after 64", "rose", "moved", "turned"))
@@ -274,7 +288,7 @@ PARTS = {  # part: the arguments of its runs. Nothing was chosen on these seeds
     seeds: [dict(seed=21000 + n) for n in range(60)],
     experiment: [dict(changed=row, seed=21000 + n) for n in range(40)
                  for row, (_, some) in ROWS.items() if n in some],
-    burst: [*(dict(changed=OURS, seed=21000 + n) for n in range(20)),
+    burst: [*(dict(changed=row, seed=21000 + n) for row in (OURS, WITH_LOSSES) for n in range(20)),
             *(dict(changed=SHRINKING, seed=21000 + n) for n in range(10))],
     shipped: [{}],
     acrobot: [dict(seed=21000 + n) for n in range(5)],
