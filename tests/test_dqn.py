@@ -503,7 +503,8 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"{won.count(100)} of these players win all of another 100 games; one loses one",
             f"If {len(past)} of these trainings go on after the bar (the picture), the next 200 "
             f"games score {np.mean(past):.0f} in the mean, {min(past):.0f} with the worst",
-            f"With .9, {bar('`gamma` .9')} seeds reach the bar; with 1, {bar('`gamma` 1')}.",
+            f"{bar('`gamma` .9')} seeds reach the bar. With .99, after 459. With 1, never; "
+            f"{bar('`gamma` 1')}.",
             f"(8 calls: {few(8)} of 10 seeds win all; 16 or 32: {few(16)}.)",
             f"{bar('a target network')}: no proved difference."):
         assert sentence.replace(" 0.", " .") in words, sentence
