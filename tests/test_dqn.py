@@ -480,14 +480,14 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"With all, as in the post, the mean of 475 comes {np.mean(more):.0f} games later.",
             f"is won in {next_won(pictures.OURS)} of 100 cases, as its network has not changed; "
             f"if `replay` runs after won games, too, in {next_won(after_wins)} (games 201 to 400)",
-            f"64 replays, the next is won in {100 * np.mean(np.equal(lost, 500)):.0f}.",
+            f"64 replays, the next is won in {100 * np.mean(np.equal(lost, 500)):.0f} of 100.",
             f"In these 200 trials, {still_won(1)} still won all of 100 games after one replay, "
-            f"{still_won(8)} after eight, and {still_won(64)} after 64; "
-            f"{pictures.ruined('as it is')} then lost more than half.",
+            f"{still_won(8)} after eight, and {still_won(64)} after 64. "
+            f"Another {pictures.ruined('as it is')} then lost more than half",
             f"differ by {pictures.median(pictures.before(pictures.OURS, 'gap')):.2f} in the median",
-            f"{pictures.turned(100, 100):.0f}% of them in players that still win, "
+            f"{pictures.turned(100, 100):.0f}% of all in players that still win, "
             f"{pictures.turned(0, 49):.0f}% in ruined ones.",
-            f"in the trials above, {pictures.still_won('smaller steps')} still won.)",
+            f"it saves {pictures.still_won('smaller steps')}, not {still_won(64)}.)",
             f"put back, {pictures.still_won('as it is', 64, pictures.WITH_LOSSES)} still won all, "
             f"not {still_won(64)}.",
             f"difference moved by {pictures.middle('smaller steps, moved', other):.2f}, and "
@@ -497,22 +497,23 @@ def test_the_readme_s_figures_are_those_of_the_runs():
             f"| nothing else | {next_won(after_wins)}% | {pictures.skilled(after_wins)} |",
             *(f"| {next_won(row)}% | {pictures.skilled(row)} |" for row in pictures.ROWS
               if row.startswith("after wins")),
-            f"that it even overrates, up to {values.max():.0f}.",
+            f"that it even overrates: up to {values.max():.0f}.",
             f"The network says {values[falling].max():.0f}.",
             f"after {np.median(games):g} games in the median and {max(games)} at most",
             f"{won.count(100)} of these players win all of another 100 games; one loses one",
-            f"If {len(past)} of these trainings go on after the bar (the picture), the next 200 "
-            f"games score {np.mean(past):.0f} in the mean, {min(past):.0f} with the worst",
+            "went on after the bar (the picture): their next 200 games score "
+            f"{np.mean(past):.0f} in the mean, {min(past):.0f} with the worst",
             f"{bar('`gamma` .9')} seeds reach the bar. With .99, after 459. With 1, never; "
-            f"{bar('`gamma` 1')}.",
+            f"{bar('`gamma` 1')} seeds.",
             f"(8 calls: {few(8)} of 10 seeds win all; 16 or 32: {few(16)}.)",
-            f"{bar('a target network')}: no proved difference."):
+            f"{bar('a target network')} reach the bar, without it {bar(pictures.OURS)}: no proved"):
         assert sentence.replace(" 0.", " .") in words, sentence
     assert {line["solved"] for line in lines} == {"True"} and len(lines) == 60
     gap = pictures.median(pictures.before(pictures.OURS, "gap"))
     assert abs(gap - pictures.middle("as it is, moved")) < .01  # README: as much
     draws = [pictures.numbers(line, "as it is, won after 64") for line in of_ours]
-    assert sum(100 not in won for won in draws) == 5 and draws.count([100] * 10) == 4
+    assert len(past) == 40 and any(won == [100] * 10 and np.median(pictures.numbers(
+        line, "as it is, turned")) > .47 for won, line in zip(draws, of_ours))
     assert few(16) == few(32) and min(won) == 99 and len(of_ours) == 20
     assert bar("`epsilon` falls once a lost game") == "none of 20"  # README: none
     sample, = (block for block in text.split("```\n") if "episode: 0/" in block)
