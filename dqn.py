@@ -89,7 +89,8 @@ class DQNAgent:
         next_states = np.vstack([self.memory[i][3] for i in batches])  # (n, 4)
         # Ask the network for all values before it changes. post: in the loop, so that each row sees
         # the changes by the rows before. (In the DQN of 2015 an older copy, the "target network",
-        # answers for next_states, so that the targets are steadier. There is none here)
+        # answers for next_states, so that the targets are steadier. There is none here: weights is
+        # renewed after each step)
         future = self.predict(next_states)  # (n, 2)
         target_f = self.predict(states)  # (n, 2), to be corrected for the actions taken
         for row, i in enumerate(batches):
@@ -97,13 +98,13 @@ class DQNAgent:
             # After a loss nothing follows: the reward is all
             target = reward
             if not done:
-                # Otherwise add gamma times the next state's larger value. It is a guess, but with
-                # the real reward a better one than the network's own
+                # Otherwise add gamma times the next state's larger value. That is a guess, too, but
+                # with the real reward mostly a better one than the answer for the state
                 target = reward + self.gamma * np.amax(future[row])
             # Correct only the action taken. The other keeps the network's answer: an error of 0
             target_f[row][action] = target
-        # Move the network's answers closer to target_f, by one step of the optimizer for all rows,
-        # and renew the copy. post: self.model.fit in the loop, a step for each row (minutes a game)
+        # Move the network's answers closer to target_f, by one step of the optimizer for all rows.
+        # post: self.model.fit in the loop, a step for each row (with 64 replays, minutes a game)
         self.model.train_on_batch(states, target_f)
         self.weights = self.model.get_weights()  # else act and the targets never change
         if self.epsilon > self.epsilon_min:
@@ -116,7 +117,7 @@ class DQNAgent:
         """Do as model.predict, thousands of times faster: states (n, 4) give values (n, 2).
 
         It uses self.weights, and knows only a Sequential of Dense layers with a bias and tanh, relu
-        or linear. With any other model it fails, or is wrong (a subclassed one): let it return
+        or linear. With any other model it fails, or is wrong (a subclassed one): then return
         self.model.predict_on_batch(states), which takes dozens of times as long for one state.
         """
         values = states
@@ -129,8 +130,8 @@ class DQNAgent:
     def load(self, name):
         """Read weights and optimizer from the file `name`, *.weights.h5; explore no more.
 
-        Keras raises an OSError if there is no such file, a ValueError if its shapes are others. It
-        does not notice other activations.
+        Keras raises an OSError if there is no such file, a ValueError if its layers are of other
+        shapes or another number. It does not notice other activations.
         """
         self.model.optimizer.build(self.model.trainable_variables)  # else its state is not read
         self.model.load_weights(name)
@@ -210,8 +211,8 @@ if __name__ == "__main__":
     parser.add_argument("--episodes", type=int, default=1000, help="at most so many games (1000)")
     parser.add_argument("--seed", type=int, default=0, help="each gives another training (0)")
     parser.add_argument("--weights", metavar="NAME", default="save/cartpole-dqn",
-                        help="train, or show, the player NAME.weights.h5 (%(default)s). Until it "
-                             "has passed the exam, a training saves NAME.unsolved.weights.h5")
+                        help="train, or show, the player NAME.weights.h5 (%(default)s). Until the "
+                             "exam is passed, a training saves NAME.unsolved.weights.h5")
     args = parser.parse_args()
     name = args.weights.removesuffix(".weights.h5")
     player, unsolved = f"{name}.weights.h5", f"{name}.unsolved.weights.h5"
@@ -229,7 +230,7 @@ if __name__ == "__main__":
     keras.utils.set_random_seed(args.seed)  # to repeat a training on the same machine
     # Make the game (another one needs more changes: see README.md), and the agent for it. With
     # render_mode="human" a window shows all games, at 50 frames a second
-    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; "# env.render()" in the loop
+    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render() in the loop, off
     env.reset(seed=args.seed)  # not in the post, like the next line: to repeat its games
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
@@ -251,8 +252,8 @@ if __name__ == "__main__":
         for time_t in range(5000):
             # Decide action
             action = agent.act(state)
-            # Push the cart, and see what comes of it. terminated: the pole fell, or the cart left
-            # the track. truncated: 500 frames are over. post: done, for either
+            # Push the cart, and see what comes of it. terminated: the pole leans too far, or the
+            # cart has left the track. truncated: 500 frames are over. post: done, for either
             next_state, reward, terminated, truncated, _ = env.step(action)
             next_state = np.reshape(next_state, [1, 4])
             # Gym gives a 1 for every frame, also the last: make a loss hurt. Time that is up is no
@@ -280,10 +281,11 @@ if __name__ == "__main__":
             solved = won == 100
             if solved:
                 break
-        # Learn after a lost game only (post: after each), as replays after a won one often make a
-        # good player worse; and after a failed exam, else the same weights would sit the next one
+        # Learn after a lost game, and after a failed exam, else the same weights sit the next one.
+        # post: after each game. But replays after a won game often make a good player worse
         if terminated or exam_due:
-            # post: once, too little. epsilon is .1 after 460 replays: here 8 lost games, there 460
+            # post: once, which learns too little. epsilon is .1 after 460 replays: in the post
+            # after 460 games, here after 8 lost ones
             for _ in range(64):
                 agent.replay(32)
         # Not in the post: save the weights, every tenth game, in case the training is stopped
