@@ -43,7 +43,7 @@ class DQNAgent:
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
         self.gamma = 0.99  # discount rate: a reward a frame later counts .99 of one now; post: 0.9
         self.epsilon = 1  # exploration: the share of random actions
-        self.epsilon_decay = .995  # its factor in each replay (64 a lost game; post: one a game)
+        self.epsilon_decay = .995  # each replay multiplies epsilon by it (64 a loss; post: 1 a game)
         self.epsilon_min = 0.1
         self.learning_rate = 0.001  # step size; _build_model and load read it; post: 0.0001
         self._build_model()
@@ -89,8 +89,8 @@ class DQNAgent:
         next_states = np.vstack([self.memory[i][3] for i in batches])  # (n, 4)
         # Ask the network for all values before it changes. post: in the loop, so that each row sees
         # the changes by the rows before. (In the DQN of 2015 an older copy, the "target network",
-        # answers for next_states, so that the targets are steadier. There is none here: weights is
-        # renewed after each step)
+        # answers for next_states, so that the targets are steadier. There is none here: after each
+        # step self.weights is made equal to the model's)
         future = self.predict(next_states)  # (n, 2)
         target_f = self.predict(states)  # (n, 2), to be corrected for the actions taken
         for row, i in enumerate(batches):
@@ -98,8 +98,8 @@ class DQNAgent:
             # After a loss nothing follows: the reward is all
             target = reward
             if not done:
-                # Otherwise add gamma times the next state's larger value. That is a guess, too, but
-                # with the real reward mostly a better one than the answer for the state
+                # Otherwise add gamma times the next state's larger value. The sum is a guess, too,
+                # but holds a real reward: mostly a better one than the answer for the state
                 target = reward + self.gamma * np.amax(future[row])
             # Correct only the action taken. The other keeps the network's answer: an error of 0
             target_f[row][action] = target
@@ -117,8 +117,8 @@ class DQNAgent:
         """Do as model.predict, thousands of times faster: states (n, 4) give values (n, 2).
 
         It uses self.weights, and knows only a Sequential of Dense layers with a bias and tanh, relu
-        or linear. With any other model it fails, or is wrong (a subclassed one): then return
-        self.model.predict_on_batch(states), which takes dozens of times as long for one state.
+        or linear. With another model it fails or, if that is subclassed, may be wrong unnoticed:
+        then return self.model.predict_on_batch(states), dozens of times slower for one state.
         """
         values = states
         known = {'tanh': np.tanh, 'relu': lambda x: np.maximum(x, 0), 'linear': lambda x: x}
@@ -167,7 +167,6 @@ def watch(weights, gif):
     """Play one game with the weights of a file: in a window, or into the file `gif`, if named."""
     if gif:
         from PIL import Image
-        os.environ["SDL_VIDEODRIVER"] = "dummy"  # draw without a screen, whatever was set
     else:
         import pygame
         pygame.display.init()
@@ -176,6 +175,8 @@ def watch(weights, gif):
     env = gym.make('CartPole-v1', render_mode="rgb_array" if gif else "human")
     agent = DQNAgent(env)
     agent.load(weights)
+    if gif:
+        os.environ["SDL_VIDEODRIVER"] = "dummy"  # draw without a screen, whatever was set
     state, _ = env.reset()
     score, terminated, truncated, images = 0, False, False, []
     while not (terminated or truncated):
@@ -230,7 +231,7 @@ if __name__ == "__main__":
     keras.utils.set_random_seed(args.seed)  # to repeat a training on the same machine
     # Make the game (another one needs more changes: see README.md), and the agent for it. With
     # render_mode="human" a window shows all games, at 50 frames a second
-    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render() in the loop, off
+    env = gym.make('CartPole-v1', render_mode=None)  # post: v0; env.render() as a comment
     env.reset(seed=args.seed)  # not in the post, like the next line: to repeat its games
     env.action_space.seed(args.seed)
     agent = DQNAgent(env)
