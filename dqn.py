@@ -43,7 +43,7 @@ class DQNAgent:
         self.memory = deque(maxlen=2000)  # the latest 2,000 frames; post: [], all frames
         self.gamma = 0.99  # discount rate: a reward a frame later counts .99 of one now; post: 0.9
         self.epsilon = 1  # exploration: the share of random actions
-        self.epsilon_decay = .995  # each replay multiplies epsilon by it (64 a loss; post: 1 a game)
+        self.epsilon_decay = .995  # each replay multiplies epsilon by it: 64 a loss; post: 1 a game
         self.epsilon_min = 0.1
         self.learning_rate = 0.001  # step size; _build_model and load read it; post: 0.0001
         self._build_model()
