@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import (  # before NumPy: it sets the number of threads
-    ACROBOT, BURST, NO_STOP, PLAYER, ROOT, ROWS, STAGES, UPRIGHT, agent_with, dqn, numbers_in,
-    patched, won_of)
+    ACROBOT, BURST, LOSSES_BACK, NO_STOP, PLAYER, ROOT, ROWS, STAGES, UPRIGHT, agent_with, dqn,
+    numbers_in, patched, won_of)
 
 import numpy as np
 import pictures
@@ -424,6 +424,7 @@ def test_each_row_of_the_experiment_is_a_change_of_lines_that_are_there():
                           *((row, NO_STOP + ROWS[row][0]) for row in ROWS)]:
         compile(patched(patches), "dqn.py", "exec")
         assert name in ("Acrobot", "`relu`") or all(dqn_py.count(old) == 1 for old, _ in patches)
+    compile(patched(BURST + LOSSES_BACK), "dqn.py", "exec")
     with pytest.raises(AssertionError):
         patched([("self.gamma = 0.98", "self.gamma = 0.9")])
 
@@ -515,6 +516,8 @@ def test_the_readme_s_figures_are_those_of_the_runs():
     assert len(past) == 40 and any(won == [100] * 10 and np.median(pictures.numbers(
         line, "as it is, turned")) > .47 for won, line in zip(draws, of_ours))
     assert few(16) == few(32) and min(won) == 99 and len(of_ours) == 20
-    assert bar("`epsilon` falls once a lost game") == "none of 20"  # README: none
+    assert {bar(row) for row in pictures.ROWS if "the same" in row} == {"none of 10"}  # RESULTS.md
+    for row in after_wins, "`epsilon` falls once a lost game":
+        assert bar(row) == "none of 20"
     sample, = (block for block in text.split("```\n") if "episode: 0/" in block)
     assert set(sample.splitlines()) - {"..."} <= set(shipped)
