@@ -75,9 +75,9 @@ player are much alike: {never} players never win all of 100 games after 64 repla
 do.
 
 *Smaller steps*: `RMSprop(learning_rate=.002, epsilon=1)`, not proved to protect a player that
-learnt without. *Target network*: the solved player makes the targets. *All held*: also the value of the
-action that was not taken. *Lost games put back*: the memory holds the latest 2,000 frames of lost
-games besides its own. The last two rows are of {whole} other agents, which learnt with smaller
+learnt without. *Target network*: the solved player makes the targets. *All held*: also the value of
+the action that was not taken. *Lost games put back*: the memory holds the latest 2,000 frames of
+lost games besides its own. The last two rows are of {whole} other agents, which learnt with smaller
 steps: those of the ten of *{shrinking}* that win all of 100 games after game 400. Their
 difference is {their_gap:.2f} ({their_gaps}), their Q values {their_low:.0f} to {their_high:.0f}.
 
